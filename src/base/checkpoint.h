@@ -1,0 +1,52 @@
+// What every reader of model files produces: named tensors that are views into a mapped file.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "base/dtype.h"
+#include "base/mmap.h"
+
+namespace fr {
+
+// One tensor of a file. Strides count elements and are never negative; every element that shape and stride can
+// reach lies inside the mapping (readers check this). data may be unaligned.
+struct TensorView {
+  std::string name;
+  DType dtype = DType::f32;
+  std::vector<std::int64_t> shape;
+  std::vector<std::int64_t> stride;
+  const std::byte* data = nullptr;
+
+  std::int64_t size() const;  // number of elements
+  bool contiguous() const;    // row-major without gaps
+  std::span<const std::byte> bytes() const;  // the byte range that the elements span
+  // Elements [begin, begin + out.size()) in row-major order of `shape`, converted to float32.
+  // Weight dtypes (fp32, fp16, bf16) only.
+  void read(std::int64_t begin, std::span<float> out) const;
+  std::string shape_string() const;  // "[512, 128]"
+};
+
+// A loaded file: owns the mapping that the views point into. Movable, cheap to share by shared_ptr.
+struct Checkpoint {
+  std::string path;
+  std::string format;  // "pth", "safetensors"
+  std::vector<TensorView> tensors;              // in file order, names unique
+  std::map<std::string, std::string> metadata;  // strings that came with the tensors (safetensors __metadata__)
+  std::vector<std::string> notes;               // oddities worth telling the user ("legacy zip-less .pth")
+  std::shared_ptr<const MappedFile> file;
+
+  const TensorView* find(std::string_view name) const;  // null when absent
+  void index();  // readers call it once, after the last tensor was added
+
+ private:
+  std::unordered_map<std::string, std::size_t> by_name_;
+};
+
+}  // namespace fr
