@@ -17,6 +17,13 @@ if(FR_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
 endif()
 find_package(Threads REQUIRED)
 
+# The compilers that our code is kept free of warnings for.
+if((CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION MATCHES "^12\\.") OR
+   (CMAKE_CXX_COMPILER_ID STREQUAL "Clang" AND CMAKE_CXX_COMPILER_VERSION MATCHES "^14\\."))
+  set(FR_WERROR_DEFAULT ON)
+endif()
+option(FR_WERROR "Treat compiler warnings in our own code as errors" ${FR_WERROR_DEFAULT})
+
 add_library(fr_flags INTERFACE)
 target_compile_options(fr_flags INTERFACE -Wall -Wextra $<$<COMPILE_LANGUAGE:CXX>:-Wconversion>)
 if(FR_WERROR)
