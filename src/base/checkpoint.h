@@ -33,15 +33,18 @@ struct TensorView {
   std::string shape_string() const;  // "[512, 128]"
 };
 
-// A loaded file: owns the mapping that the views point into. Movable, cheap to share by shared_ptr.
+// A loaded file (or weights made in memory): owns what the views point into. Movable, cheap to share by shared_ptr.
 struct Checkpoint {
   std::string path;
   std::string format;  // "pth", "safetensors"
   std::vector<TensorView> tensors;              // in file order, names unique
   std::map<std::string, std::string> metadata;  // strings that came with the tensors (safetensors __metadata__)
   std::vector<std::string> notes;               // oddities worth telling the user ("legacy zip-less .pth")
-  std::shared_ptr<const MappedFile> file;
+  std::shared_ptr<const MappedFile> file;     // null when the tensors were made in memory
+  std::shared_ptr<const void> memory;         // owns tensors that are not in `file` (random weights)
 
+  // What keeps the views valid: hold it to use a tensor in place after the checkpoint is gone.
+  std::shared_ptr<const void> keep_alive() const { return file ? std::shared_ptr<const void>(file) : memory; }
   const TensorView* find(std::string_view name) const;  // null when absent
   void index();  // readers call it once, after the last tensor was added
 

@@ -34,6 +34,7 @@ class [[nodiscard]] Result {
   T&& value() && { return std::move(*std::get_if<0>(&v_)); }
   T& operator*() & { return value(); }
   const T& operator*() const& { return value(); }
+  T&& operator*() && { return std::move(*this).value(); }
   T* operator->() { return std::get_if<0>(&v_); }
   const T* operator->() const { return std::get_if<0>(&v_); }
   const Error& error() const& { return *std::get_if<1>(&v_); }

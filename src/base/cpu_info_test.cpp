@@ -1,0 +1,64 @@
+#include "base/cpu_info.h"
+
+#include <gtest/gtest.h>
+
+#ifdef __linux__
+#include <sched.h>
+#endif
+
+#include <thread>
+
+#include "base/aligned_buffer.h"
+
+namespace fr {
+namespace {
+
+TEST(CpuInfo, CoresAreWithinProcessors) {
+  EXPECT_GE(available_cores(), 1);
+  EXPECT_LE(available_cores(), available_cpus());
+  EXPECT_LE(available_cpus(), static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+#ifdef __linux__
+TEST(CpuInfo, RespectsTheAffinityMask) {
+  std::thread([] {  // a thread's mask is its own: the test program keeps its processors
+    cpu_set_t mask;
+    ASSERT_EQ(::sched_getaffinity(0, sizeof mask, &mask), 0);
+    std::size_t first = 0;
+    while (!CPU_ISSET(first, &mask)) ++first;
+    CPU_ZERO(&mask);
+    CPU_SET(first, &mask);
+    ASSERT_EQ(::sched_setaffinity(0, sizeof mask, &mask), 0);
+    EXPECT_EQ(available_cpus(), 1);
+    EXPECT_EQ(available_cores(), 1);
+  }).join();
+}
+#endif
+
+TEST(CpuInfo, FeaturesAreNested) {
+EXPECT_TRUE(cpu_features().avx2 || !cpu_features().avx512);
+}
+
+TEST(CpuInfo, MemoryIsPlausible) { EXPECT_GT(available_memory(), std::int64_t{1} << 20); }
+
+TEST(AlignedBuffer, AlignsAndMoves) {
+  for (const std::size_t bytes : {std::size_t{1}, std::size_t{100}, std::size_t{5} << 20}) {
+    auto made = AlignedBuffer::allocate(bytes, "test");
+    ASSERT_TRUE(made.ok());
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(made->data()) % AlignedBuffer::alignment, 0u);
+    EXPECT_EQ(made->size(), bytes);
+    made->data()[bytes - 1] = std::byte{42};
+    AlignedBuffer moved = std::move(*made);
+    EXPECT_EQ(moved.data()[bytes - 1], std::byte{42});
+  }
+}
+
+TEST(AlignedBuffer, TooMuchIsAnErrorWithTheSize) {
+  const auto made = AlignedBuffer::allocate(std::size_t{1} << 60, "the test");
+  ASSERT_FALSE(made.ok());
+  EXPECT_NE(made.error().message.find("1099511627776 MB (the test)"), std::string::npos) << made.error().message;
+  EXPECT_FALSE(AlignedBuffer::allocate(SIZE_MAX, "the test").ok());
+}
+
+}  // namespace
+}  // namespace fr
