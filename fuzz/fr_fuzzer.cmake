@@ -1,0 +1,20 @@
+# fr_fuzzer(name SOURCES ... DEPS ...): program fuzz_<name> from a file that defines LLVMFuzzerTestOneInput, with the
+# corpus in corpus/<name>. With FR_LIBFUZZER (clang) it is linked with libFuzzer; else with our small driver, and a
+# short run of the corpus and of mutations of it becomes a test.
+function(fr_fuzzer name)
+  cmake_parse_arguments(A "" "" "SOURCES;DEPS" ${ARGN})
+  set(target fuzz_${name})
+  add_executable(${target} ${A_SOURCES})
+  set_target_properties(${target} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/fuzz)
+  target_link_libraries(${target} PRIVATE ${A_DEPS} fr_flags)
+  if(FR_LIBFUZZER)
+    foreach(library ${A_DEPS})
+      target_compile_options(${library} PRIVATE -fsanitize=fuzzer-no-link)
+    endforeach()
+    target_link_options(${target} PRIVATE -fsanitize=fuzzer)
+  else()
+    target_sources(${target} PRIVATE ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/driver.cpp)
+    add_test(NAME ${target} COMMAND ${target} --runs 100000 ${CMAKE_CURRENT_SOURCE_DIR}/corpus/${name})
+    set_tests_properties(${target} PROPERTIES TIMEOUT 300)
+  endif()
+endfunction()
