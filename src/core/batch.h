@@ -2,7 +2,6 @@
 #pragma once
 #include <cstdint>
 #include <span>
-#include <string>
 #include <vector>
 
 #include "base/result.h"
@@ -23,6 +22,10 @@ struct Batch {
 
   int rows() const { return static_cast<int>(tokens.size()); }
 };
+
+// Checks what the caller gave before a device runs it: at least one row, token ids in [0, n_vocab), sequences that
+// cover the rows in order, slots in [0, n_slots) and distinct, wanted rows in range and strictly ascending.
+Status validate(const Batch& batch, int n_vocab, int n_slots);
 
 // Named places where values enter and leave a step (Ops::input, Ops::output). Row counts: logits and hidden have one
 // row per wanted row, the others one row per token: they carry a split model's stream from device to device.

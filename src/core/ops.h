@@ -68,6 +68,7 @@ struct OpCounts {
 
 // The primitives that every backend implements. A call enqueues or computes; models cannot tell which.
 // Binary ops broadcast dimensions of size 1. A result has the widest extent of its operands.
+// What is passed by reference (Mat, Norm, Mixes and so on, here and in fused ops) need not outlive the call.
 class Ops {
  public:
   virtual ~Ops() = default;

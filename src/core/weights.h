@@ -71,26 +71,34 @@ class Binder {
   // Following names are relative to "blocks.<layer>." (0 <= layer < n_layer) or to the file's root (-1, n_layer).
   void at_layer(int layer, int n_layer);
   bool has(const std::string& name) const;
+  // Size of one axis of a tensor; 0 when there is no such tensor or axis or it is above 2^28.
+  int dim(const std::string& name, std::size_t axis) const;
 
-  // Reads heads * cols numbers whatever dimensions of size 1 the file adds ([1, 1, D] = [D]). When the file has one
-  // number per head, it is repeated over the head's columns.
+  // Reads heads * cols numbers, stored as [heads, cols] or flat, whatever dimensions of size 1 the file adds
+  // ([1, 1, D] = [D]).
   void vec(const std::string& name, Vec& v, int heads, int cols, Transform transform = Transform::none);
-  // "<name>.weight" [out, in] and, if present, "<name>.bias" [out].
+  // As vec, but the file may also hold one number per head, [heads]: it is repeated over the head's columns.
+  void head_vec(const std::string& name, Vec& v, int heads, int cols, Transform transform = Transform::none);
+  // "<name>.weight" [out, in] and, if present, "<name>.bias" [out] (an embedding has none).
   void mat(const std::string& name, Mat& m, int out, int in, MatRole role = MatRole::plain);
   // "<name>.weight", "<name>.bias".
   void norm(const std::string& name, Norm& n, int cols);
-  // A low-rank matrix as the official files store it, [in, out] (x @ w); slice i of [n, in, out] when i >= 0.
+  // A low-rank matrix as the official files store it, [in, out] (x @ w); slice i of [n, in, out] when i >= 0. The rank,
+  // one of in and out, comes from dim(); if that was 0 the problem is reported here.
   void factor(const std::string& name, Mat& m, int in, int out, int i = -1);
   // Tensors that a file may carry and that the model does not use (v0..v2 of v7's layer 0).
   void ignore(const std::string& name);
 
-  // The first problem, or an error naming the tensors that nobody asked for, or success.
+  // The first problem, or an error naming the tensors that nobody asked for, or success. Tuned initial states
+  // ("att.time_state") are no weights: whether anybody reads them is not checked here.
   Status finish() const;
   bool ok() const { return status_.ok(); }
 
  private:
   const TensorView* find(const std::string& name);
-  void fail(const std::string& name, const std::string& what);
+  void fail(const std::string& name, const std::string& what, const std::string& what_to_do);
+  void add_vec(const std::string& name, Vec& v, int heads, int cols, Transform transform, bool per_head);
+  void add_mat(const TensorView& view, Mat& m, MatRole role);
   void advance(const TensorView& t);
 
   const Checkpoint& file_;

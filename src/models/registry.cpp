@@ -1,0 +1,196 @@
+// Which RWKV version a file holds, by set checks on tensor names and shapes; what else it may be, for the
+// error.
+#include <algorithm>
+#include <array>
+
+#include "models/trunk.h"
+
+namespace fr {
+namespace {
+
+using Maker = Result<std::unique_ptr<Model>> (*)(const Checkpoint&, const std::string& version);
+struct Version {
+  std::string_view name;
+  Maker make;
+};
+constexpr std::array versions{Version{"4", &make_rwkv4},   Version{"5.0", &make_rwkv5},
+                              Version{"5.1", &make_rwkv5}, Version{"5.2", &make_rwkv5},
+                              Version{"6", &make_rwkv6},   Version{"7", &make_rwkv7}};
+
+constexpr std::string_view time_state = ".att.time_state";
+
+bool any_name(const Checkpoint& file, std::string_view part) {
+  return std::any_of(file.tensors.begin(), file.tensors.end(),
+                     [&](const TensorView& t) { return t.name.find(part) != std::string::npos; });
+}
+bool has(const Checkpoint& file, std::string_view name) { return file.find(name) != nullptr; }
+
+// A part of a tensor name that gives a file away.
+struct Mark {
+  std::string_view part;
+  std::string_view what;
+};
+
+// Files that have to do with RWKV and cannot be run as they are.
+constexpr std::array rwkv_relatives{
+    Mark{"exp_avg", "an optimizer state of a training run"},
+    Mark{"module.blocks.", "a training checkpoint with wrapped names"},
+    Mark{"module.emb.weight", "a training checkpoint with wrapped names"},
+    Mark{".lora_A", "a LoRA adapter, not merged into its model"},
+    Mark{"rosa", "an RWKV-8 (ROSA) model, which is not supported"},
+    Mark{".qkv.qq", "an RWKV-7b (DeepEmbed with attention) model, which is not supported"},
+    Mark{"ffn.s_emb", "an RWKV-7a (DeepEmbed) model, which is not supported"},
+    Mark{".tiny_", "an RWKV-4 model with tiny attention, which is not supported"},
+};
+// RWKV weights in other layouts.
+constexpr std::array other_layouts{
+    Mark{"model.layers.0.attn.r_k", "RWKV-7 in the Hugging Face (fla) layout"},
+    Mark{"model.blocks.0.att.", "RWKV in the Hugging Face (transformers) layout"},
+    Mark{"rwkv.blocks.0.", "RWKV in the Hugging Face (transformers) layout"},
+    Mark{".weight_mx", "an int8 file converted by ChatRWKV"},
+    Mark{".att.time_mix_x", "RWKV-6 in the web-rwkv layout"},
+    Mark{".att.x_rwkvag", "RWKV-7 in the rwkv.cpp layout"},
+};
+constexpr std::array other_models{
+    Mark{"self_attn.q_proj", "a LLaMA-type transformer"},
+    Mark{"self_attn.qkv_proj", "a LLaMA-type transformer"},
+    Mark{"self_attn.", "a transformer"},
+    Mark{".attention.wq", "a LLaMA-type transformer"},
+    Mark{"gpt_neox.", "a GPT-NeoX transformer"},
+    Mark{"transformer.h.", "a GPT-type transformer"},
+    Mark{"encoder.layer.", "a BERT-type transformer"},
+    Mark{".mixer.", "a Mamba model"},
+    Mark{".attn.", "a transformer"},
+    Mark{".attention.", "a transformer"},
+};
+
+template <std::size_t N>
+const Mark* find_mark(const Checkpoint& file, const std::array<Mark, N>& marks) {
+  const auto found =
+      std::find_if(marks.begin(), marks.end(), [&](const Mark& m) { return any_name(file, m.part); });
+  return found == marks.end() ? nullptr : &*found;
+}
+
+Error refusal(const Checkpoint& file, std::string_view what, const std::string& what_to_do) {
+  return file_error("this is " + std::string(what) + " (" + file.path + "): " + what_to_do);
+}
+Error layout_refusal(const Checkpoint& file, std::string_view what) {
+  return refusal(file, what, "this layout is not read yet, give the original .pth");
+}
+
+// RWKV-7 matrices w1 [D, rank] and so on are transposed by web-rwkv: any that is not square tells.
+bool has_transposed_low_rank(const Checkpoint& file, std::int64_t n_embd) {
+  for (const char* name : {"w1", "a1", "g1"}) {
+    const TensorView* t = file.find("blocks.0.att." + std::string(name));
+    if (t != nullptr && t->shape.size() == 2 && t->shape[0] != n_embd && t->shape[1] == n_embd) return true;
+  }
+  return false;
+}
+
+// Files with RWKV in them that this program does not run.
+Status refuse_relatives(const Checkpoint& file) {
+  const bool rwkv_words =
+      any_name(file, "receptance") || any_name(file, ".r_k") || any_name(file, "time_decay");
+  const bool attention = any_name(file, "self_attn.") || any_name(file, "q_proj");
+  if (rwkv_words && attention) {
+    return refusal(file, "a hybrid of RWKV and attention, which is not supported",
+                   "use a plain RWKV-4 to RWKV-7 model");
+  }
+  if (const Mark* m = find_mark(file, rwkv_relatives)) {
+    return refusal(file, m->what, "use a plain RWKV-4 to RWKV-7 model");
+  }
+  if (file.metadata.contains("_strategy") || file.metadata.contains("_version")) {
+    return layout_refusal(file, "a file converted by ChatRWKV");
+  }
+  if (const Mark* m = find_mark(file, other_layouts)) return layout_refusal(file, m->what);
+  return {};
+}
+
+// "emb.weight, ..." for a file that nobody knows.
+std::string some_names(const Checkpoint& file) {
+  std::string names;
+  const std::size_t n = std::min<std::size_t>(file.tensors.size(), 3);
+  for (std::size_t i = 0; i < n; ++i) names += (i > 0 ? ", " : "") + file.tensors[i].name;
+  return names + (file.tensors.size() > n ? ", ..." : "");
+}
+
+Status refuse_strangers(const Checkpoint& file) {
+  if (file.tensors.empty()) return refusal(file, "a file without tensors", "give an RWKV model");
+  if (std::all_of(file.tensors.begin(), file.tensors.end(),
+                  [](const TensorView& t) { return t.name.ends_with(time_state); })) {
+    return refusal(file, "a tuned initial state, not a model",
+                   "give the model it was tuned for, and this as its state");
+  }
+  if (const Mark* m = find_mark(file, other_models)) return refusal(file, m->what, "give an RWKV model");
+  if (!has(file, "emb.weight") || !any_name(file, "blocks.0.")) {
+    return file_error("no RWKV model, its tensors are " + some_names(file) + " (" + file.path +
+                      "): give an RWKV model");
+  }
+  return {};
+}
+
+Result<std::string> recognise(const Checkpoint& file) {
+  FR_OK(refuse_relatives(file));
+  FR_OK(refuse_strangers(file));
+  const bool ln0 = has(file, "blocks.0.ln0.weight");
+  if (has(file, "blocks.0.att.r_k")) {
+    const TensorView* emb = file.find("emb.weight");
+    if (emb->shape.size() == 2 && has_transposed_low_rank(file, emb->shape[1])) {
+      return layout_refusal(file, "RWKV-7 in the web-rwkv layout");
+    }
+    return std::string("7");
+  }
+  // Only converters drop ln0 here, and they change other weights too (the decay above all).
+  if (!ln0) return layout_refusal(file, "RWKV converted by another program (blocks.0.ln0.weight is missing)");
+  if (any_name(file, ".att.time_maa_x")) return std::string("6");
+  if (any_name(file, ".att.ln_x.weight")) {
+    if (!any_name(file, ".att.gate.weight")) return std::string("5.0");
+    const TensorView* decay = file.find("blocks.0.att.time_decay");
+    const bool per_channel = decay != nullptr && !decay->shape.empty() && decay->shape[0] != decay->size();
+    return std::string(per_channel ? "5.2" : "5.1");
+  }
+  if (any_name(file, ".att.time_decay")) return std::string("4");
+  return file_error("no RWKV version has these tensors: " + some_names(file) + " (" + file.path +
+                    "): give a plain RWKV-4 to RWKV-7 model");
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Model>> make_model(const Checkpoint& file) {
+  FR_TRY(const std::string name, recognise(file));
+  const auto version =
+      std::find_if(versions.begin(), versions.end(), [&](const Version& v) { return v.name == name; });
+  FR_CHECK(version != versions.end());
+  return version->make(file, name);
+}
+
+Result<std::vector<float>> tuned_state(const Checkpoint& file, const Model& model) {
+  if (!any_name(file, time_state)) return std::vector<float>{};
+  const ModelInfo& info = model.info();
+  const auto wrong = [&](const std::string& what) {
+    return file_error(what + " (" + file.path + "): give a state that was tuned for this model");
+  };
+  if (info.version == "4") return wrong("RWKV-4 has no tuned states");
+  std::vector<float> state(static_cast<std::size_t>(model.state().size));
+  for (const StateBlock& block : model.state().blocks) {
+    float* values = state.data() + block.offset;
+    std::fill_n(values, block.size, block.initial);
+    if (!block.name.ends_with(".att.kv")) continue;
+    const std::string name = "blocks." + std::to_string(block.layer) + std::string(time_state);
+    const TensorView* t = file.find(name);
+    if (t == nullptr) return wrong("tensor " + name + " is missing");
+    const std::int64_t heads = info.n_head, size = info.head_size;
+    if (t->shape != std::vector<std::int64_t>{heads, size, size} || !is_weight_dtype(t->dtype)) {
+      return wrong("tensor " + name + " has shape " + t->shape_string() + ", expected [" +
+                   std::to_string(heads) + ", " + std::to_string(size) + ", " + std::to_string(size) + "]");
+    }
+    TensorView view = *t;  // v5, v6: [H][value][key] in the file, [H][key][value] in the state
+    if (info.version != "7") std::swap(view.stride[1], view.stride[2]);
+    view.read(0, {values, static_cast<std::size_t>(block.size)});
+  }
+  const std::string beyond = "blocks." + std::to_string(info.n_layer) + std::string(time_state);
+  if (has(file, beyond)) return wrong("tensor " + beyond + " is one layer too many");
+  return state;
+}
+
+}  // namespace fr
