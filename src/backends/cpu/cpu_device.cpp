@@ -1,0 +1,224 @@
+#include "backends/cpu/cpu_device.h"
+
+#include <algorithm>
+#include <list>
+
+#include "backends/cpu/cpu_ops.h"
+#include "backends/cpu/dispatch.h"
+#include "backends/cpu/native.h"
+#include "backends/cpu/pack.h"
+#include "backends/cpu/recording.h"
+#include "base/cpu_info.h"
+
+namespace fr {
+namespace cpu {
+namespace {
+
+constexpr std::size_t most_recordings = 16;
+
+std::size_t index(int i) { return static_cast<std::size_t>(i); }
+
+std::string megabytes(std::int64_t bytes) { return std::to_string((bytes + (1 << 20) - 1) >> 20) + " MB"; }
+
+// Rows [begin, end) of a batch, as a batch; a sequence that is cut goes on through its state.
+Batch part_of(const Batch& all, int begin, int end) {
+  Batch part;
+  part.tokens.assign(all.tokens.begin() + begin, all.tokens.begin() + end);
+  for (const Sequence& s : all.sequences) {
+    const int from = std::max(s.begin, begin), to = std::min(s.begin + s.count, end);
+    if (from < to) part.sequences.push_back({s.slot, from - begin, to - from});
+  }
+  for (const int row : all.wanted) {
+    if (row >= begin && row < end) part.wanted.push_back(row - begin);
+  }
+  return part;
+}
+
+class CpuDevice final : public Device {
+ public:
+  CpuDevice(const CpuOptions& options, const Kernels& kernels, std::unique_ptr<ThreadPool> pool)
+      : options_(options),
+        kernels_(kernels),
+        pool_(std::move(pool)),
+        weights_(static_cast<WeightType>(options.device.dtype), *pool_) {}
+
+  std::string description() const override {
+    return "cpu " + std::string(dtype_name(options_.device.dtype)) + ", " + std::to_string(pool_->size()) +
+           (pool_->size() == 1 ? " thread, " : " threads, ") + kernels_.name;
+  }
+
+  Result<Tensor> add_vector(std::span<const float> values, Shape shape) override {
+    return weights_.add_vector(values, shape);
+  }
+  Result<Mat> add_matrix(const TensorView& w, MatRole role, const Checkpoint& file) override {
+    return weights_.add_matrix(w, role, file);
+  }
+
+  Status set_state(const StateSpec& spec, int first_block, int last_block) override;
+  Status reserve_slots(int count) override;
+  void reset_slot(int slot) override;
+  void copy_slot(int from, int to) override { std::copy_n(slots_[index(from)], layout_.size, slots_[index(to)]); }
+  void export_slot(int slot, std::span<float> out) const override {
+    FR_CHECK(static_cast<std::int64_t>(out.size()) == layout_.size);
+    std::copy_n(slots_[index(slot)], layout_.size, out.begin());
+  }
+  void import_slot(int slot, std::span<const float> in) override {
+    FR_CHECK(static_cast<std::int64_t>(in.size()) == layout_.size);
+    std::copy(in.begin(), in.end(), slots_[index(slot)]);
+  }
+
+  Status step(const Program& program, const Batch& batch, std::span<const PortIn> inputs,
+              std::span<const PortOut> outputs) override;
+  OpCounts last_counts() const override { return counts_; }
+  MemoryUse memory() const override {
+    return {weights_.bytes(), weights_.mapped_bytes(), static_cast<std::int64_t>(slots_.size()) * slot_bytes(),
+            static_cast<std::int64_t>(memory_.size())};
+  }
+
+ private:
+  std::int64_t slot_bytes() const { return layout_.size * static_cast<std::int64_t>(sizeof(float)); }
+  const Recording& recording_of(const Program& program);
+  Status run(const Recording& recording, Frame& frame);
+
+  const CpuOptions options_;
+  const Kernels& kernels_;
+  const std::unique_ptr<ThreadPool> pool_;
+  Weights weights_;
+  StateLayout layout_;
+  std::vector<float> initial_;  // of each block
+  std::vector<AlignedBuffer> slot_memory_;
+  std::vector<float*> slots_;
+  std::list<std::pair<int, Recording>> recordings_;  // by program key, the latest used first
+  AlignedBuffer memory_;                             // values and scratch of a run
+  OpCounts counts_;
+};
+
+Status CpuDevice::set_state(const StateSpec& spec, int first_block, int last_block) {
+  FR_CHECK(0 <= first_block && first_block <= last_block && index(last_block) <= spec.blocks.size());
+  layout_ = {};
+  layout_.first_block = first_block;
+  initial_.clear();
+  for (int i = first_block; i < last_block; ++i) {
+    const StateBlock& block = spec.blocks[index(i)];
+    layout_.offsets.push_back(layout_.size);
+    layout_.sizes.push_back(block.size);
+    layout_.size += block.size;
+    initial_.push_back(block.initial);
+  }
+  return {};
+}
+
+Status CpuDevice::reserve_slots(int count) {
+  const std::int64_t bytes = (count - static_cast<std::int64_t>(slots_.size())) * slot_bytes();
+  if (bytes > available_memory()) {
+    return runtime_error("not enough memory for " + std::to_string(count) + " states of " + megabytes(slot_bytes()) +
+                         " (" + megabytes(available_memory()) + " are free): use fewer sequences");
+  }
+  while (slots_.size() < index(count)) {
+    FR_TRY(AlignedBuffer slot, AlignedBuffer::allocate(static_cast<std::size_t>(slot_bytes()), "the state of a sequence"));
+    slots_.push_back(slot.as<float>());
+    slot_memory_.push_back(std::move(slot));
+    reset_slot(static_cast<int>(slots_.size()) - 1);
+  }
+  return {};
+}
+
+void CpuDevice::reset_slot(int slot) {
+  for (std::size_t i = 0; i < layout_.offsets.size(); ++i) {
+    std::fill_n(slots_[index(slot)] + layout_.offsets[i], layout_.sizes[i], initial_[i]);
+  }
+}
+
+const Recording& CpuDevice::recording_of(const Program& program) {
+  const auto found = std::find_if(recordings_.begin(), recordings_.end(), [&](const auto& r) { return r.first == program.key; });
+  if (found != recordings_.end()) {
+    recordings_.splice(recordings_.begin(), recordings_, found);
+  } else {
+    CpuOps ops(weights_, layout_, kernels_, options_.expand_all ? nullptr : &native_kernels());
+    program.emit(ops);
+    recordings_.emplace_front(program.key, ops.take());
+    if (recordings_.size() > most_recordings) recordings_.pop_back();
+  }
+  return recordings_.front().second;
+}
+
+// Memory of a run: the values, then each worker's scratch and scan values, apart by whole cache lines.
+Status CpuDevice::run(const Recording& recording, Frame& frame) {
+  const auto lines = [](std::int64_t floats) { return (floats + 15) / 16 * 16; };
+  const std::int64_t values = lines(recording.memory(frame.rows(), frame.wanted()));
+  const std::int64_t scratch = lines(recording.scratch), of_worker = scratch + lines(recording.local);
+  const auto bytes = static_cast<std::size_t>(values + of_worker * frame.workers) * sizeof(float);
+  if (bytes > memory_.size()) {
+    memory_ = {};
+    FR_TRY(memory_, AlignedBuffer::allocate(bytes, "a step of " + std::to_string(frame.rows()) + " rows"));
+  }
+  float* memory = memory_.as<float>();
+  recording.place(frame, memory);
+  recording.run(frame, *pool_, [=](int i) {
+    float* own = memory + values + i * of_worker;
+    return Worker{i, own, own + scratch};
+  });
+  return {};
+}
+
+Status CpuDevice::step(const Program& program, const Batch& batch, std::span<const PortIn> inputs,
+                       std::span<const PortOut> outputs) {
+  const Recording& recording = recording_of(program);
+  counts_ = recording.counts;
+  int wanted_before = 0;
+  for (int begin = 0; begin < batch.rows(); begin += options_.most_rows) {
+    const int end = std::min(begin + options_.most_rows, batch.rows());
+    const Batch part = part_of(batch, begin, end);
+    Frame frame;
+    frame.batch = &part;
+    frame.workers = pool_->size();
+    frame.slots = slots_;
+    for (std::size_t i = 0; i < part.sequences.size(); ++i) {
+      frame.sequence_of_row.insert(frame.sequence_of_row.end(), index(part.sequences[i].count), static_cast<int>(i));
+    }
+    for (const PortIn& p : inputs) {
+      const std::size_t cols = p.data.size() / index(batch.rows());
+      frame.inputs[index(p.port)] = p.data.data() + cols * index(begin);
+    }
+    for (const PortOut& p : outputs) {
+      const bool by_wanted = p.port == port_logits || p.port == port_hidden;
+      const int all = by_wanted ? static_cast<int>(batch.wanted.size()) : batch.rows();
+      const std::size_t cols = all == 0 ? 0 : p.data.size() / index(all);
+      frame.outputs[index(p.port)] = p.data.data() + cols * index(by_wanted ? wanted_before : begin);
+    }
+    FR_OK(run(recording, frame));
+    wanted_before += frame.wanted();
+  }
+  return {};
+}
+
+Result<std::unique_ptr<Device>> create(const DeviceOptions& options) { return create_device({options}); }
+
+}  // namespace
+
+Result<std::unique_ptr<Device>> create_device(const CpuOptions& options) {
+  constexpr int most_threads = 1024;
+  const DeviceOptions& device = options.device;
+  if (!is_weight_dtype(device.dtype)) {
+    return usage_error("the cpu cannot store " + std::string(dtype_name(device.dtype)) + " weights (strategy): use fp32, fp16 or bf16");
+  }
+  if (device.threads < 0 || device.threads > most_threads) {
+    return usage_error(std::to_string(device.threads) + " threads (threads): use 1 to " + std::to_string(most_threads) +
+                       ", or 0 for one per core");
+  }
+  const Kernels* kernels = options.kernels;
+  if (kernels == nullptr) {
+    FR_TRY(kernels, choose_kernels());
+  }
+  FR_TRY(auto pool, ThreadPool::create(device.threads > 0 ? device.threads : available_cores()));
+  return std::unique_ptr<Device>(std::make_unique<CpuDevice>(options, *kernels, std::move(pool)));
+}
+
+}  // namespace cpu
+
+const Backend& cpu_backend() {
+  static const Backend backend{"cpu", {DType::f32, DType::f16, DType::bf16}, &cpu::create};
+  return backend;
+}
+
+}  // namespace fr

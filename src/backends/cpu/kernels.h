@@ -1,0 +1,91 @@
+// The inner loops of the cpu backend, once per instruction set. This header and what the kernel files include must
+// hold no inline function of external linkage (so nothing of std): the linker would keep one copy of it for the whole
+// program, perhaps the one that was compiled for a newer processor.
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+namespace fr::cpu {
+
+inline constexpr int panel_cols = 32;  // outputs per panel of a packed matrix
+inline constexpr int tile_rows = 128;  // inputs per block when a panel is unpacked to float
+
+// Same order as DType and Act (checked in dispatch.cpp).
+enum class WeightType : uint8_t { f32, f16, bf16 };
+enum class Epilogue : uint8_t { none, tanh, sigmoid, exp, silu, relu2, decay6, decay7 };
+
+// y = epilogue(x W^T + bias) * gate. Weight (k, column c of panel p) is element p * panel_stride + k * ld + c of w.
+// Rows of y, bias and gate are padded to whole panels.
+struct Product {
+  WeightType type;
+  const void* w;
+  ptrdiff_t ld, panel_stride;
+  int in;            // columns of x that meet a weight row
+  const int* index;  // which weight row column i of x meets; null: row i
+  const float* x;
+  ptrdiff_t ldx;
+  int rows;
+  const float* bias;  // null: none
+  Epilogue act;
+  const float* gate;  // null: none
+  ptrdiff_t ld_gate;
+  float* y;
+  ptrdiff_t ldy;
+  float* tile;  // scratch, 64-byte aligned, tile_rows * panel_cols floats
+};
+
+// One token of one head, vectors of n floats.
+struct Wkv7Token {
+  const float *r, *w, *k, *v, *a, *b;
+  float* y;
+};
+
+// What follows a recurrence, for one token and head: vectors of n floats.
+struct HeadOut {
+  const float *y, *weight, *bias;
+  const float* gate;             // null: none
+  const float *r, *k, *v, *r_k;  // v7's bonus; r null: none
+  float* out;
+};
+
+// Every function gives the same bits whatever the number of rows, the order of calls and the thread: sums over the
+// inputs of a product run in order, one accumulator per output.
+struct Kernels {
+  const char* name;
+
+  // Panels [first, last) of a product.
+  void (*product)(const Product& p, int first, int last);
+  // The same for one row and a matrix of one wide panel, reading only the weight rows in `index`.
+  void (*sparse_row)(const Product& p, int first, int last);
+  // The columns at which any of the rows is not zero: their numbers to index, their count is returned.
+  int (*nonzero)(const float* x, ptrdiff_t ldx, int rows, int cols, int* index);
+
+  void (*activate)(Epilogue act, const float* x, float* y, int n);
+  // sum = x + pending (if there is one; sum may be null), h = layer_norm(x + pending) * weight + bias.
+  void (*add_norm)(const float* x, const float* pending, const float* weight, const float* bias, float eps, int n,
+                   float* sum, float* h);
+  // out[i] = h + (previous - h) mix[i] for i < count; dx = previous - h if dx is not null.
+  void (*mix)(const float* h, const float* previous, const float* const* mix, int count, int n, float* const* out,
+              float* dx);
+  // out = h + dx (maa + part)
+  void (*data_mix)(const float* h, const float* dx, const float* maa, const float* part, int n, float* out);
+  void (*lerp)(const float* a, const float* b, const float* t, int n, float* out);  // a + (b - a) t
+
+  // Recurrences (core/fused_wkv.h), one token. State: wkv4 three rows of n channels, the others [n][n].
+  void (*wkv4)(const float* k, const float* v, const float* decay, const float* bonus, int n, float* aa, float* bb,
+               float* pp, float* y);
+  void (*wkv56)(const float* r, const float* k, const float* v, const float* w, const float* u, int n, float* s,
+                float* y);
+  void (*wkv7)(const Wkv7Token& t, int n, float* s);
+  // kk = l2_norm(k k_k); key = k (1 + (a - 1) k_a); erase = -kk; write = kk a.
+  void (*wkv7_keys)(const float* k, const float* a, const float* k_k, const float* k_a, float eps, int n, float* key,
+                    float* erase, float* write);
+  // out = (group_norm(y) + (r . (k r_k)) v) * gate
+  void (*head_out)(const HeadOut& h, float eps, int n);
+};
+
+extern const Kernels kernels_generic;
+extern const Kernels kernels_avx2;    // x86-64 only
+extern const Kernels kernels_avx512;  // x86-64 only
+
+}  // namespace fr::cpu

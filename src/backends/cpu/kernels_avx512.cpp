@@ -1,0 +1,12 @@
+#include "backends/cpu/vec_avx512.h"
+
+#include "backends/cpu/kernels-inl.h"
+
+namespace fr::cpu {
+#ifdef FR_EMULATED_AVX512
+extern const Kernels kernels_avx512_emulated;
+const Kernels kernels_avx512_emulated = table("avx512-emulated");
+#else
+const Kernels kernels_avx512 = table("avx512");
+#endif
+}  // namespace fr::cpu

@@ -1,0 +1,94 @@
+// Tests only: the very source of the AVX-512 kernels on SIMDe's portable intrinsics, so that machines without AVX-512
+// check it too. What SIMDe 0.7.4 lacks is spelled out here.
+#define SIMDE_ENABLE_NATIVE_ALIASES
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wconversion"
+#pragma GCC diagnostic ignored "-Wsign-conversion"
+#pragma GCC diagnostic ignored "-Wfloat-conversion"
+#include <simde/x86/avx512.h>
+#include <simde/x86/f16c.h>
+#pragma GCC diagnostic pop
+
+#include <math.h>
+#include <string.h>
+
+namespace {
+
+struct Lanes16 {
+  float v[16];
+};
+simde__m512 to_vector(const Lanes16& l) { return simde_mm512_loadu_ps(l.v); }
+Lanes16 to_lanes(simde__m512 v) {
+  Lanes16 l;
+  simde_mm512_storeu_ps(l.v, v);
+  return l;
+}
+
+simde__m512 cvtph(simde__m256i halves) {
+  const simde__m128i low = simde_mm256_castsi256_si128(halves), high = simde_mm256_extracti128_si256(halves, 1);
+  Lanes16 l;
+  simde_mm256_storeu_ps(l.v, simde_mm256_cvtph_ps(low));
+  simde_mm256_storeu_ps(l.v + 8, simde_mm256_cvtph_ps(high));
+  return to_vector(l);
+}
+simde__m512i cvtepu16(simde__m256i shorts) {
+  uint16_t from[16];
+  int32_t to[16];
+  memcpy(from, &shorts, sizeof from);
+  for (int i = 0; i < 16; ++i) to[i] = from[i];
+  return simde_mm512_loadu_si512(to);
+}
+simde__m512i cvtps(simde__m512 v) {
+  const Lanes16 l = to_lanes(v);
+  int32_t to[16];
+  for (int i = 0; i < 16; ++i) to[i] = isnan(l.v[i]) ? INT32_MIN : static_cast<int32_t>(lrintf(l.v[i]));
+  return simde_mm512_loadu_si512(to);
+}
+simde__m512 load_masked(simde__mmask16 mask, const float* p) {
+  Lanes16 l{};
+  for (int i = 0; i < 16; ++i) {
+    if ((mask >> i & 1) != 0) l.v[i] = p[i];
+  }
+  return to_vector(l);
+}
+void store_masked(float* p, simde__mmask16 mask, simde__m512 v) {
+  const Lanes16 l = to_lanes(v);
+  for (int i = 0; i < 16; ++i) {
+    if ((mask >> i & 1) != 0) p[i] = l.v[i];
+  }
+}
+float reduce(simde__m512 v) {
+  Lanes16 l = to_lanes(v);
+  for (int width = 8; width > 0; width /= 2) {
+    for (int i = 0; i < width; ++i) l.v[i] += l.v[i + width];
+  }
+  return l.v[0];
+}
+// Fused as the instruction is; SIMDe without FMA rounds twice.
+simde__m512 fused(simde__m512 a, simde__m512 b, simde__m512 c) {
+  const Lanes16 x = to_lanes(a), y = to_lanes(b);
+  Lanes16 z = to_lanes(c);
+  for (int i = 0; i < 16; ++i) z.v[i] = fmaf(x.v[i], y.v[i], z.v[i]);
+  return to_vector(z);
+}
+
+}  // namespace
+
+#define _mm512_cvtph_ps cvtph
+#define _mm512_cvtepu16_epi32 cvtepu16
+#define _mm512_cvtps_epi32 cvtps
+#define _mm512_maskz_loadu_ps load_masked
+#define _mm512_mask_storeu_ps store_masked
+#define _mm512_reduce_add_ps reduce
+#undef _mm512_fmadd_ps
+#define _mm512_fmadd_ps fused
+
+#ifndef _MM_FROUND_NO_EXC
+#define _MM_FROUND_NO_EXC SIMDE_MM_FROUND_NO_EXC
+#endif
+#ifndef _MM_FROUND_TO_NEAREST_INT
+#define _MM_FROUND_TO_NEAREST_INT SIMDE_MM_FROUND_TO_NEAREST_INT
+#endif
+
+#define FR_EMULATED_AVX512
+#include "backends/cpu/kernels_avx512.cpp"

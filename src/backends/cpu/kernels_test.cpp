@@ -1,0 +1,262 @@
+// Every kernel table that this machine runs, and the emulated AVX-512 one: elementary functions against double
+// precision, products against plain loops, and the promise that bits do not depend on the number of rows.
+#include "backends/cpu/kernels.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "backends/cpu/cpu_test.h"
+#include "backends/cpu/recording.h"
+#include "base/aligned_buffer.h"
+#include "base/dtype.h"
+
+namespace fr::cpu {
+namespace {
+
+class KernelsTest : public testing::TestWithParam<const Kernels*> {
+ protected:
+  const Kernels& simd() const { return *GetParam(); }
+};
+INSTANTIATE_TEST_SUITE_P(, KernelsTest, testing::ValuesIn(tested_kernels()), kernels_name);
+
+// Distance from the exact value in units in the last place of the float nearest to it (subnormal units included).
+double ulps(float got, double exact) {
+  if (std::isnan(exact)) return std::isnan(got) ? 0 : INFINITY;
+  const float nearest = static_cast<float>(exact);
+  if (std::isinf(nearest) || std::isinf(got)) return got == nearest ? 0 : INFINITY;
+  const float magnitude = std::abs(nearest);
+  const double unit = double{std::nextafter(magnitude, INFINITY)} - double{magnitude};
+  return std::abs(double{got} - exact) / unit;
+}
+
+std::vector<float> arguments(float limit) {
+  std::vector<float> x{0.0f, -0.0f, 1e-45f, -1e-45f, 1e-38f, -1e-38f, 1e-6f, INFINITY, -INFINITY, NAN, 1e30f, -1e30f};
+  std::mt19937 random(1);
+  std::uniform_real_distribution<float> flat(-limit, limit), exponent(-40, 5);
+  for (int i = 0; i < 20000; ++i) x.push_back(flat(random));
+  for (int i = 0; i < 4000; ++i) x.push_back((i % 2 == 0 ? 1.0f : -1.0f) * std::exp2(exponent(random)));
+  for (int i = -4000; i <= 4000; ++i) x.push_back(limit * static_cast<float>(i) / 4000);
+  return x;
+}
+
+double worst(const Kernels& simd, Epilogue act, float limit, double (*exact)(double)) {
+  const std::vector<float> x = arguments(limit);
+  std::vector<float> y(x.size());
+  simd.activate(act, x.data(), y.data(), static_cast<int>(x.size()));
+  double most = 0;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const double error = ulps(y[i], exact(double{x[i]}));
+    if (error > most) most = error;
+    EXPECT_LE(error, 4) << "at " << x[i] << ": " << y[i] << " for " << exact(double{x[i]});
+    if (error > 4) break;
+  }
+  return most;
+}
+
+double exact_sigmoid(double x) { return x < 0 ? std::exp(x) / (1 + std::exp(x)) : 1 / (1 + std::exp(-x)); }
+
+TEST_P(KernelsTest, ExpIsWithinTwoUlps) {
+  EXPECT_LE(worst(simd(), Epilogue::exp, 120, [](double x) { return std::exp(x); }), 2);
+}
+TEST_P(KernelsTest, SigmoidAndTanhAreAccurate) {
+  EXPECT_LE(worst(simd(), Epilogue::sigmoid, 120, &exact_sigmoid), 3);
+  EXPECT_LE(worst(simd(), Epilogue::tanh, 12, [](double x) { return std::tanh(x); }), 3);
+}
+
+TEST_P(KernelsTest, OtherActivations) {
+  const auto absolute = [&](Epilogue act, double (*exact)(double)) {
+    double most = 0;
+    std::vector<float> x, y;
+    for (int i = -3000; i <= 3000; ++i) x.push_back(static_cast<float>(i) / 100);
+    y.resize(x.size());
+    simd().activate(act, x.data(), y.data(), static_cast<int>(x.size()));
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      const double e = exact(double{x[i]});
+      most = std::max(most, std::abs(double{y[i]} - e) / std::max(1.0, std::abs(e)));
+    }
+    return most;
+  };
+  EXPECT_EQ(absolute(Epilogue::none, [](double x) { return x; }), 0);
+  EXPECT_LE(absolute(Epilogue::silu, [](double x) { return x * exact_sigmoid(x); }), 3e-7);
+  EXPECT_LE(absolute(Epilogue::relu2, [](double x) { return x > 0 ? x * x : 0; }), 1e-7);
+  EXPECT_LE(absolute(Epilogue::decay6, [](double x) { return std::exp(-std::exp(x)); }), 3e-7);
+  EXPECT_LE(absolute(Epilogue::decay7, [](double x) { return std::exp(-double{0.606531f} * exact_sigmoid(x)); }), 3e-7);
+}
+
+// A shorter call gives the same bits: the tail of a row is not computed otherwise.
+TEST_P(KernelsTest, TailsHaveTheSameBits) {
+  const std::vector<float> x = random_floats(67, 2);
+  std::vector<float> all(x.size()), part(x.size());
+  for (const Epilogue act : {Epilogue::tanh, Epilogue::sigmoid, Epilogue::exp, Epilogue::decay6}) {
+    simd().activate(act, x.data(), all.data(), 67);
+    for (int n = 0; n < 67; ++n) {
+      std::fill(part.begin(), part.end(), -7.0f);
+      simd().activate(act, x.data(), part.data(), n);
+      EXPECT_TRUE(std::equal(part.begin(), part.begin() + n, all.begin())) << n;
+      EXPECT_EQ(part[static_cast<std::size_t>(n)], -7.0f) << "wrote beyond the end";
+    }
+  }
+}
+
+// A packed matrix of random numbers with everything around it, and the same product in double.
+struct Sample {
+  Sample(WeightType weight_type, int rows_, int in_, int out_, bool wide, double zeros = 0)
+      : rows(rows_), in(in_), out(out_), panels((out_ + panel_cols - 1) / panel_cols) {
+    const std::size_t ld = wide ? static_cast<std::size_t>(panels * panel_cols) : panel_cols;
+    const std::size_t stride = wide ? panel_cols : ld * static_cast<std::size_t>(in);
+    const std::vector<float> w = random_floats(static_cast<std::size_t>(in * out), 3);
+    values.resize(w.size());
+    bits.resize(static_cast<std::size_t>(panels * panel_cols * in) * 4);
+    for (int c = 0; c < out; ++c) {
+      for (int k = 0; k < in; ++k) {
+        const std::size_t at = static_cast<std::size_t>(c / panel_cols) * stride + static_cast<std::size_t>(k) * ld +
+                               static_cast<std::size_t>(c % panel_cols);
+        values[static_cast<std::size_t>(c * in + k)] = put(weight_type, at, w[static_cast<std::size_t>(c * in + k)]);
+      }
+    }
+    ldx = row_stride(in);
+    ldy = row_stride(out);
+    x = random_floats(static_cast<std::size_t>(rows * ldx), 4);
+    std::mt19937 random(5);
+    for (float& v : x) {
+      if (std::uniform_real_distribution<double>(0, 1)(random) < zeros) v = 0;
+    }
+    bias = random_floats(static_cast<std::size_t>(ldy), 6);
+    gate = random_floats(static_cast<std::size_t>(rows * ldy), 7);
+    y.assign(static_cast<std::size_t>(rows * ldy), -7.0f);
+    auto memory = AlignedBuffer::allocate(tile_rows * panel_cols * sizeof(float), "tile");
+    tile = std::move(memory).value();
+    p = Product{weight_type, bits.data(), static_cast<std::ptrdiff_t>(ld), static_cast<std::ptrdiff_t>(stride), in, nullptr,
+                x.data(), ldx, rows, bias.data(), Epilogue::silu, gate.data(), ldy, y.data(), ldy, tile.as<float>()};
+  }
+
+  float put(WeightType type, std::size_t at, float v) {
+    if (type == WeightType::f32) {
+      std::memcpy(bits.data() + at * 4, &v, 4);
+      return v;
+    }
+    const std::uint16_t h = type == WeightType::f16 ? float_to_half(v) : float_to_bf16(v);
+    std::memcpy(bits.data() + at * 2, &h, 2);
+    return type == WeightType::f16 ? half_to_float(h) : bf16_to_float(h);
+  }
+
+  double exact(int row, int c) const {
+    double sum = 0;
+    for (int k = 0; k < in; ++k) {
+      sum += double{x[static_cast<std::size_t>(row * ldx + k)]} * double{values[static_cast<std::size_t>(c * in + k)]};
+    }
+    sum += double{bias[static_cast<std::size_t>(c)]};
+    return sum * exact_sigmoid(sum) * double{gate[static_cast<std::size_t>(row * ldy + c)]};
+  }
+  double worst_error() const {
+    double most = 0, largest = 0;
+    for (int t = 0; t < rows; ++t) {
+      for (int c = 0; c < out; ++c) {
+        most = std::max(most, std::abs(double{y[static_cast<std::size_t>(t * ldy + c)]} - exact(t, c)));
+        largest = std::max(largest, std::abs(exact(t, c)));
+      }
+    }
+    return most / largest;
+  }
+  std::vector<float> row(int t) const {
+    return {y.begin() + t * ldy, y.begin() + t * ldy + out};
+  }
+
+  int rows, in, out, panels;
+  std::ptrdiff_t ldx = 0, ldy = 0;
+  std::vector<float> values, x, bias, gate, y;  // values: [out][in], as stored
+  std::vector<std::byte> bits;
+  AlignedBuffer tile;
+  Product p{};
+};
+
+TEST_P(KernelsTest, ProductsOfAllShapes) {
+  for (const WeightType type : {WeightType::f32, WeightType::f16, WeightType::bf16}) {
+    for (const int rows : {1, 2, 3, 4, 5, 7, 13, 25, 30}) {
+      for (const auto& [in, out] : {std::pair{1, 1}, {7, 33}, {128, 32}, {131, 70}, {300, 64}}) {
+        for (const bool wide : {false, true}) {
+          Sample s(type, rows, in, out, wide);
+          simd().product(s.p, 0, s.panels);
+          EXPECT_LE(s.worst_error(), 3e-6) << dtype_name(static_cast<DType>(type)) << " " << rows << " rows, " << in << " to " << out;
+        }
+      }
+    }
+  }
+}
+
+TEST_P(KernelsTest, EveryHalfIsReadExactly) {
+  for (const WeightType type : {WeightType::f16, WeightType::bf16}) {
+    std::vector<std::uint16_t> all(65536);
+    for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<std::uint16_t>(i);
+    const float one = 1;
+    std::vector<float> y(all.size());
+    Product p{type, all.data(), panel_cols, panel_cols, 1, nullptr, &one, 0, 1, nullptr, Epilogue::none, nullptr, 0, y.data(), 0, nullptr};
+    simd().product(p, 0, static_cast<int>(all.size()) / panel_cols);
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      const float expected = type == WeightType::f16 ? half_to_float(all[i]) : bf16_to_float(all[i]);
+      if (std::isnan(expected)) {
+        EXPECT_TRUE(std::isnan(y[i])) << i;
+      } else {
+        EXPECT_EQ(y[i], expected) << i;
+      }
+    }
+  }
+}
+
+TEST_P(KernelsTest, BitsDoNotDependOnTheNumberOfRows) {
+  for (const WeightType type : {WeightType::f32, WeightType::f16, WeightType::bf16}) {
+    for (const bool wide : {false, true}) {
+      Sample all(type, 40, 301, 45, wide);
+      simd().product(all.p, 0, all.panels);
+      for (int first = 0, rows = 1; first + rows <= 40; first += rows, rows = rows % 12 + 1) {
+        Sample part(type, 40, 301, 45, wide);
+        part.p.x += first * part.ldx;
+        part.p.y += first * part.ldy;
+        part.p.gate += first * part.ldy;
+        part.p.rows = rows;
+        for (int panel = 0; panel < part.panels; ++panel) simd().product(part.p, panel, panel + 1);
+        for (int t = first; t < first + rows; ++t) EXPECT_EQ(part.row(t), all.row(t)) << t;
+      }
+    }
+  }
+}
+
+// Leaving out zero inputs, whichever way, gives the very bits of the dense product.
+TEST_P(KernelsTest, ZerosCanBeLeftOut) {
+  for (const WeightType type : {WeightType::f32, WeightType::f16, WeightType::bf16}) {
+    for (const int rows : {1, 2, 5, 16}) {
+      for (const double zeros : {0.0, 0.3, 0.9, 1.0}) {
+        Sample dense(type, rows, 203, 100, true, zeros), sparse(type, rows, 203, 100, true, zeros);
+        simd().product(dense.p, 0, dense.panels);
+        std::vector<int> index(203);
+        const int count = simd().nonzero(sparse.p.x, sparse.ldx, rows, sparse.in, index.data());
+        std::vector<float> packed;
+        for (int t = 0; t < rows; ++t) {
+          for (int i = 0; i < count; ++i) packed.push_back(sparse.x[static_cast<std::size_t>(t * sparse.ldx + index[static_cast<std::size_t>(i)])]);
+        }
+        sparse.p.x = packed.data();
+        sparse.p.ldx = sparse.p.in = count;
+        sparse.p.index = index.data();
+        (rows == 1 ? simd().sparse_row : simd().product)(sparse.p, 0, 1);
+        (rows == 1 ? simd().sparse_row : simd().product)(sparse.p, 1, sparse.panels);
+        for (int t = 0; t < rows; ++t) EXPECT_EQ(sparse.row(t), dense.row(t)) << rows << " rows, " << zeros;
+      }
+    }
+  }
+}
+
+TEST_P(KernelsTest, NonzeroFindsWhatAnyRowHas) {
+  const float x[] = {0, 1, 0, 0, -0.0f, 1e-45f, 0, 0, 0, NAN, 0,  //
+                     0, 0, 0, 3, 0,     0,      0, 0, 0, 0,   0};
+  int index[11];
+  ASSERT_EQ(simd().nonzero(x, 11, 2, 11, index), 4);
+  EXPECT_EQ((std::vector<int>{index, index + 4}), (std::vector<int>{1, 3, 5, 9}));
+  EXPECT_EQ(simd().nonzero(x, 11, 1, 1, index), 0);
+}
+
+}  // namespace
+}  // namespace fr::cpu

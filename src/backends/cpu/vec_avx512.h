@@ -1,0 +1,73 @@
+// F32 with 16 lanes: AVX-512 F, BW, DQ, VL. Only intrinsics that Debian's SIMDe can emulate too (the tests run these
+// kernels on machines without AVX-512), or that the test defines itself.
+#pragma once
+#ifndef FR_EMULATED_AVX512
+#include <immintrin.h>
+#endif
+#include <stddef.h>
+#include <stdint.h>
+
+namespace fr::cpu {
+namespace {
+
+inline constexpr int lanes = 16;
+inline constexpr int max_rows = 12;  // rows that a product keeps in registers: 12 x 2 accumulators
+inline constexpr int max_direct_rows = 24;  // with more rows, weights become float once for all
+
+struct F32 {
+  __m512 v;
+};
+struct Half {
+  uint16_t bits;
+};
+struct Bf16 {
+  uint16_t bits;
+};
+
+inline F32 set1(float x) { return {_mm512_set1_ps(x)}; }
+inline F32 load(const float* p) { return {_mm512_loadu_ps(p)}; }
+inline F32 load(const Half* p) { return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))}; }
+inline F32 load(const Bf16* p) {
+  const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(wide, 16))};
+}
+inline void store(float* p, F32 a) { _mm512_storeu_ps(p, a.v); }
+
+inline uint16_t lane_mask(int n) { return static_cast<uint16_t>((1u << n) - 1); }
+inline F32 load_first(const float* p, int n) { return {_mm512_maskz_loadu_ps(lane_mask(n), p)}; }
+inline void store_first(float* p, F32 a, int n) { _mm512_mask_storeu_ps(p, lane_mask(n), a.v); }
+inline F32 keep_first(F32 a, int n) { return {_mm512_maskz_mov_ps(lane_mask(n), a.v)}; }
+
+inline F32 operator+(F32 a, F32 b) { return {_mm512_add_ps(a.v, b.v)}; }
+inline F32 operator-(F32 a, F32 b) { return {_mm512_sub_ps(a.v, b.v)}; }
+inline F32 operator*(F32 a, F32 b) { return {_mm512_mul_ps(a.v, b.v)}; }
+inline F32 operator/(F32 a, F32 b) { return {_mm512_div_ps(a.v, b.v)}; }
+inline F32 fma(F32 a, F32 b, F32 c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+// The second operand if either is not a number.
+inline F32 max(F32 a, F32 b) { return {_mm512_max_ps(a.v, b.v)}; }
+inline F32 min(F32 a, F32 b) { return {_mm512_min_ps(a.v, b.v)}; }
+inline F32 abs(F32 a) { return {_mm512_andnot_ps(_mm512_set1_ps(-0.0f), a.v)}; }
+inline F32 copysign(F32 magnitude, F32 sign) {
+  return {_mm512_or_ps(magnitude.v, _mm512_and_ps(_mm512_set1_ps(-0.0f), sign.v))};  // magnitude >= 0
+}
+inline F32 round_even(F32 a) {
+  return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
+}
+// 2^n for whole numbers n in [-126, 127].
+inline F32 pow2(F32 n) {
+  const __m512i biased = _mm512_add_epi32(_mm512_cvtps_epi32(n.v), _mm512_set1_epi32(127));
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(biased, 23))};
+}
+// yes where a < b, else no.
+inline F32 if_less(F32 a, F32 b, F32 yes, F32 no) {
+  return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ), no.v, yes.v)};
+}
+// Bit i is set if lane i is not zero.
+inline unsigned nonzero_bits(F32 a) {
+  return _mm512_cmp_ps_mask(a.v, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+}
+inline float sum(F32 a) { return _mm512_reduce_add_ps(a.v); }
+inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+
+}  // namespace
+}  // namespace fr::cpu
