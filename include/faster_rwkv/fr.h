@@ -75,7 +75,8 @@ typedef struct fr_load_options {
   const char* state;     /* initial state of every new fr_state: our state file or a tuned .pth; NULL: the file's own */
   int threads;           /* 0: one per available core */
   int deterministic;     /* 1: logits independent of batch, chunking and threads */
-  int max_states;        /* most states alive at a time; 0: as many as memory holds */
+  int max_states;        /* most states alive at a time; 0: as many as memory holds. Chats keep up to 9, and a
+                            generation with stop strings needs one more for a while */
   fr_progress_callback progress; /* may be NULL */
   void* user;
 } fr_load_options;
@@ -214,7 +215,7 @@ typedef struct fr_generate_options {
   const int32_t* stop_tokens; /* not part of the text */
   size_t n_stop_tokens;
   int ignore_eos;             /* 1: token 0 (end of text) does not stop */
-  int think_visible;          /* chats: 1: the reasoning is passed to the callback too */
+  int think_visible;          /* chats: 1: the callback also gets the reasoning, as <think>...</think> before the answer */
 } fr_generate_options;
 FR_API fr_generate_options fr_generate_options_default(void); /* 256 tokens, stop at token 0 */
 
@@ -238,7 +239,7 @@ FR_API fr_error fr_generate(fr_model* model, fr_state* state, const int32_t* pro
 
 typedef struct fr_chat_options {
   const char* template_name; /* NULL or "auto": the model's guess; names: fr_template_names */
-  const char* think;         /* "off", "fast", "on"; NULL: the template's default */
+  const char* think;         /* "off", "fast", "on", "low", "medium", "high"; NULL: "fast" where the template thinks */
   const char* system;        /* NULL: none */
 } fr_chat_options;
 
@@ -247,7 +248,8 @@ FR_API const char* fr_template_names(void);
 /* One turn in text form, as generate --template sends it: [system] user text, ready for the reply. */
 FR_API fr_error fr_template_render(const fr_chat_options* options, const char* user_text, fr_buffer* out);
 
-/* A conversation: a state, its template, and snapshots for undo and retry (the last 8 turns). */
+/* A conversation: a state, its template, and snapshots for undo and retry (the last 8 turns). Reasoning is dropped from
+ * the conversation when the next turn begins. The template "plain" makes a chat of free text: send continues the text. */
 FR_API fr_error fr_chat_new(fr_model* model, const fr_chat_options* options, fr_chat** out);
 FR_API void fr_chat_free(fr_chat* chat);
 /* One turn: the user's text in, the reply through the callback. A cancelled reply stays in the conversation as far as it got. */
@@ -256,19 +258,19 @@ FR_API fr_error fr_chat_send(fr_chat* chat, const char* user_text, fr_sampler* s
 /* Another reply to the last turn. Error: there is none. */
 FR_API fr_error fr_chat_retry(fr_chat* chat, fr_sampler* sampler, const fr_generate_options* options,
                               fr_text_callback callback, void* user, fr_generate_result* result);
-/* Go on with the last reply ("+++"). Error: there is none. */
+/* Goes on with the last reply, which a limit or a cancellation ended ("+++"). Error: there is none, or the text has ended. */
 FR_API fr_error fr_chat_continue(fr_chat* chat, fr_sampler* sampler, const fr_generate_options* options,
                                  fr_text_callback callback, void* user, fr_generate_result* result);
 FR_API fr_error fr_chat_undo(fr_chat* chat);  /* forgets the last turn; error: there is none (or it is too long ago) */
 FR_API fr_error fr_chat_reset(fr_chat* chat); /* forgets everything but the system text */
 FR_API fr_error fr_chat_fork(const fr_chat* chat, fr_chat** out); /* an independent copy */
 FR_API fr_error fr_chat_set_options(fr_chat* chat, const fr_chat_options* options); /* starts anew with them */
-FR_API fr_error fr_chat_save(const fr_chat* chat, const char* path); /* the conversation's state */
+FR_API fr_error fr_chat_save(fr_chat* chat, const char* path); /* the conversation's state */
 FR_API fr_error fr_chat_load(fr_chat* chat, const char* path);       /* goes on from a saved one */
 FR_API const char* fr_chat_template(const fr_chat* chat);
 FR_API const char* fr_chat_think(const fr_chat* chat);
 FR_API int fr_chat_turns(const fr_chat* chat); /* turns since the start or the last load */
-FR_API fr_state* fr_chat_state(fr_chat* chat); /* owned by the chat */
+FR_API uint64_t fr_chat_tokens_seen(const fr_chat* chat);
 
 #ifdef __cplusplus
 }

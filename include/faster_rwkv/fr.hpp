@@ -245,11 +245,12 @@ class Chat {
     return Chat(c);
   }
   void set_options(const fr_chat_options& options) { check(fr_chat_set_options(get(), &options)); }
-  void save(const std::string& path) const { check(fr_chat_save(get(), path.c_str())); }
+  void save(const std::string& path) { check(fr_chat_save(get(), path.c_str())); }
   void load(const std::string& path) { check(fr_chat_load(get(), path.c_str())); }
   std::string template_name() const { return fr_chat_template(get()); }
   std::string think() const { return fr_chat_think(get()); }
   int turns() const { return fr_chat_turns(get()); }
+  std::uint64_t tokens_seen() const { return fr_chat_tokens_seen(get()); }
   fr_chat* get() const { return c_.get(); }
 
  private:

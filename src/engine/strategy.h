@@ -1,0 +1,26 @@
+// Strategies: which layers run on which device with which stored numbers, in the words of ChatRWKV and the
+// first faster-rwkv: "cpu fp16", "cuda fp16 *20 -> cpu int8".
+#pragma once
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/dtype.h"
+#include "base/result.h"
+
+namespace fr {
+
+struct Segment {
+  std::string device;  // name of a backend
+  DType dtype = DType::f32;
+  int begin = 0, end = 0;  // layers [begin, end); the first segment has the embedding, the last one the head
+};
+
+// Splits n_layer layers. An empty text means the fastest device with the file's number format; a missing or
+// "auto" dtype means the file's. "*N" takes N layers; the last part takes the rest. Errors (ErrorCode::usage)
+// name the word, the device or the dtype that is unknown or not in this build, and say what there is.
+Result<std::vector<Segment>> parse_strategy(std::string_view text, DType file_dtype, int n_layer);
+
+std::string strategy_string(const std::vector<Segment>& segments);  // "cpu fp16 *12 -> cpu bf16"
+
+}  // namespace fr

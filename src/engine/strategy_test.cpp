@@ -1,0 +1,54 @@
+#include "engine/strategy.h"
+
+#include <gtest/gtest.h>
+
+namespace fr {
+namespace {
+
+std::string parsed(std::string_view text, int n_layer = 24, DType file = DType::bf16) {
+  const auto r = parse_strategy(text, file, n_layer);
+  return r.ok() ? strategy_string(*r) : "error: " + r.error().message;
+}
+
+TEST(Strategy, NamesDeviceAndNumberFormat) {
+  EXPECT_EQ(parsed("reference fp32"), "reference fp32");
+  EXPECT_EQ(parsed("cpu fp16"), "cpu fp16");
+  EXPECT_EQ(parsed("  cpu   bf16 "), "cpu bf16");
+  EXPECT_EQ(parsed("cpu"), "cpu bf16");
+  EXPECT_EQ(parsed("cpu auto", 24, DType::f16), "cpu fp16");
+  EXPECT_EQ(parsed("", 24, DType::f16), "cpu fp16");
+}
+
+TEST(Strategy, SplitsLayers) {
+  const auto r = parse_strategy("cpu fp16 *10 -> cpu fp32 *4->reference fp32", DType::f16, 24);
+  ASSERT_TRUE(r.ok()) << r.error().message;
+  ASSERT_EQ(r->size(), 3u);
+  EXPECT_EQ((*r)[0].begin, 0);
+  EXPECT_EQ((*r)[0].end, 10);
+  EXPECT_EQ((*r)[1].end, 14);
+  EXPECT_EQ((*r)[2].device, "reference");
+  EXPECT_EQ((*r)[2].end, 24);
+  EXPECT_EQ(strategy_string(*r), "cpu fp16 *10 -> cpu fp32 *4 -> reference fp32");
+  EXPECT_EQ(parsed("cpu fp16 *30 -> cpu fp32"), "cpu fp16") << "a strategy written for a deeper model";
+  EXPECT_EQ(parsed("cpu fp16 *24"), "cpu fp16");
+}
+
+TEST(Strategy, ErrorsNameTheWord) {
+  const struct {
+    const char* text;
+    const char* part;
+  } cases[] = {{"abacus fp16", "abacus"}, {"cpu fp17", "fp17"},          {"cpu fp16 *x", "*x"},
+               {"cpu fp16 *0", "*0"},     {"cpu fp16 *3", "3 of 24"},    {"cpu fp16 *2 ->", "empty part"},
+               {"cpu int8", "int8"},      {"cpu fp16i8", "int8"},        {"cpu fp16 *5+", "*5+"},
+               {"cpu fp16 -> cpu", "*N"}, {"cpu fp16 fp32", "\"fp32\""}, {"cpu:1 fp16", "device numbers"},
+               {"cuda fp16", "cuda"},     {"ncnn fp16", "ncnn"}};
+  for (const auto& c : cases) {
+    const auto r = parse_strategy(c.text, DType::f16, 24);
+    ASSERT_FALSE(r.ok()) << c.text;
+    EXPECT_EQ(r.error().code, ErrorCode::usage) << c.text;
+    EXPECT_NE(r.error().message.find(c.part), std::string::npos) << c.text << ": " << r.error().message;
+  }
+}
+
+}  // namespace
+}  // namespace fr
