@@ -1,0 +1,103 @@
+#include "common/repl.h"
+
+#include <unistd.h>
+
+#include <cerrno>
+#include <string>
+
+#include "common/interrupt.h"
+#include "common/line_editor.h"
+#include "common/terminal.h"
+#include "common/words.h"
+
+namespace fr::app {
+namespace {
+
+using faster_rwkv::Error;
+
+int chat_on_terminal(Session& session, LineEditor& editor, const Screen& screen) {
+  Joiner joiner;
+  std::string line;
+  bool warned = false;
+  for (;;) {
+    const LineEditor::Event event = editor.read(joiner.waiting() ? "... " : ">>> ", line);
+    if (event != LineEditor::Event::line) std::fputc('\n', screen.notes);
+    if (event == LineEditor::Event::end) return FR_OK;
+    if (event == LineEditor::Event::interrupt) {
+      clear_interrupt();
+      if (line.empty() && !joiner.waiting()) {
+        if (warned) return FR_INTERRUPTED;
+        std::fputs("(Ctrl-C again or Ctrl-D leaves)\n", screen.notes);
+        warned = true;
+      }
+      joiner.clear();
+      continue;
+    }
+    warned = false;
+    if (!joiner.add(line) || trim(joiner.text()).empty()) continue;
+    editor.remember(joiner.text());
+    try {
+      if (!session.run(parse_input(joiner.text()))) return FR_OK;
+    } catch (const Error& e) {
+      std::fprintf(screen.notes, "error: %s\n", printable(e.what()).c_str());
+    }
+    clear_interrupt();
+  }
+}
+
+// Lines of standard input. Throws at Ctrl-C.
+class LineReader {
+ public:
+  bool next(std::string& line) {
+    for (;;) {
+      if (const std::size_t end = buffer_.find('\n'); end != std::string::npos) {
+        line = buffer_.substr(0, end);
+        buffer_.erase(0, end + 1);
+        return true;
+      }
+      char block[4096];
+      if (wait_for_input(STDIN_FILENO) == Wake::interrupt) throw Error(FR_INTERRUPTED, "interrupted");
+      const ssize_t n = ::read(STDIN_FILENO, block, sizeof block);
+      if (n < 0 && errno == EINTR) continue;
+      if (n > 0) {
+        buffer_.append(block, static_cast<std::size_t>(n));
+        continue;
+      }
+      line = std::move(buffer_);
+      buffer_.clear();
+      return !line.empty();
+    }
+  }
+
+ private:
+  std::string buffer_;
+};
+
+int chat_in_pipe(Session& session) {
+  LineReader reader;
+  for (std::string line; reader.next(line);) {
+    if (line.ends_with('\r')) line.pop_back();
+    if (trim(line).empty()) continue;
+    Input input = parse_input(line);
+    if (input.verb == Verb::unknown) input = {Verb::say, {}, line};
+    if (!session.run(input)) break;
+  }
+  return FR_OK;
+}
+
+}  // namespace
+
+int run_repl(const faster_rwkv::Model& model, const ChatSetup& setup) {
+  const bool interactive = is_terminal(stdin);
+  std::FILE* notes = interactive && is_terminal(stdout) ? stdout : stderr;
+  const Screen screen{stdout, notes, interactive, may_style(notes) && may_style(stdout)};
+  Session session(model, setup, screen);
+  session.greet();
+  if (!interactive) return chat_in_pipe(session);
+  std::vector<std::string> words;
+  for (const Command& c : commands()) words.emplace_back(c.name);
+  LineEditor editor(notes, setup.history_file, std::move(words));
+  return chat_on_terminal(session, editor, screen);
+}
+
+}  // namespace fr::app

@@ -1,0 +1,14 @@
+// The commands of frwkv. Each parses its own arguments (argv[0] is its name), throws faster_rwkv::Error, and returns
+// the exit code.
+#pragma once
+
+namespace fr::app {
+
+int run_bench(int argc, char** argv);
+int run_chat(int argc, char** argv);
+int run_generate(int argc, char** argv);
+int run_info(int argc, char** argv);
+int run_logits(int argc, char** argv);
+int run_tokenize(int argc, char** argv);
+
+}  // namespace fr::app

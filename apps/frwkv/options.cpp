@@ -1,0 +1,176 @@
+#include "options.h"
+
+#include <algorithm>
+
+#include "common/interrupt.h"
+#include "common/words.h"
+
+namespace fr::app {
+namespace {
+
+using faster_rwkv::Error;
+
+// Options that llama.cpp's users know with one dash and several letters.
+std::string long_form(const std::string& argument) {
+  if (argument == "-hf") return "--hf";
+  if (argument == "-sys") return "--system";
+  return argument;
+}
+
+// Help without the positional said twice and without each option's variable.
+class HelpFormatter : public CLI::Formatter {
+ public:
+  HelpFormatter() { column_width(36); }
+  std::string make_positionals(const CLI::App*) const override { return {}; }
+  std::string make_option_name(const CLI::Option* option, bool positional) const override {
+    if (positional) return option->get_name(true, false);
+    std::string out;
+    for (const std::string& s : option->get_snames()) out += (out.empty() ? "-" : ", -") + s;
+    for (const std::string& l : option->get_lnames()) out += (out.empty() ? "--" : ", --") + l;
+    return out;
+  }
+  std::string make_option_opts(const CLI::Option* option) const override {
+    if (option->get_type_size() == 0) return {};  // a flag
+    std::string out = " " + option->get_type_name();
+    if (!option->get_default_str().empty()) out += " (" + option->get_default_str() + ")";
+    return out;
+  }
+};
+
+void name_variables(CLI::App& app) {
+  for (CLI::Option* option : app.get_options()) {
+    if (option->get_lnames().empty() || option == app.get_help_ptr()) continue;
+    std::string name = "FRWKV_" + option->get_lnames().front();
+    std::transform(name.begin(), name.end(), name.begin(),
+                   [](char c) { return c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c))); });
+    option->envname(name);
+  }
+}
+
+[[noreturn]] void unexpected(const CLI::App& app, const std::vector<std::string>& extras) {
+  const std::string help = "see 'frwkv " + app.get_name() + " --help'";
+  const auto flag = std::find_if(extras.begin(), extras.end(), [](const std::string& e) { return e.size() > 1 && e[0] == '-'; });
+  if (flag == extras.end()) usage("unexpected argument '" + extras.front() + "' (frwkv " + app.get_name() + "): " + help);
+  const std::string name = flag->substr(0, flag->find('='));
+  std::vector<std::string> known;
+  for (const CLI::Option* option : app.get_options()) {
+    for (const std::string& l : option->get_lnames()) known.push_back("--" + l);
+    for (const std::string& s : option->get_snames()) known.push_back("-" + s);
+  }
+  const std::vector<std::string_view> candidates(known.begin(), known.end());
+  const std::string_view meant = closest(name, candidates);
+  usage("unknown option '" + name + "' (frwkv " + app.get_name() + "): " +
+        (meant.empty() ? help : "did you mean " + std::string(meant) + "?"));
+}
+
+// CLI11's message as ours: "Could not convert: --threads = x" and the like.
+std::string plain(std::string message) {
+  constexpr std::string_view conversion = "Could not convert: ";
+  if (message.starts_with(conversion)) {
+    const std::size_t equals = message.find(" = ");
+    if (equals != std::string::npos) {
+      return "'" + message.substr(equals + 3) + "' is not a value for " +
+             message.substr(conversion.size(), equals - conversion.size());
+    }
+  }
+  std::replace(message.begin(), message.end(), '\n', ' ');
+  return message;
+}
+
+}  // namespace
+
+void usage(const std::string& message) { throw Error(FR_ERROR_USAGE, message); }
+
+void add_model_options(CLI::App& app, ModelOptions& o) {
+  app.add_option("-m,--model,MODEL", o.model, "model file; the small model that ships when left out")->type_name("FILE");
+  app.add_option_function<std::string>(
+         "--hf", [&o](const std::string& name) { o.model = "hf:" + name; }, "a model on Hugging Face, like -m hf:REPO:FILE")
+      ->type_name("REPO:FILE");
+  app.add_option("--strategy", o.strategy, "device and number format, e.g. \"cpu fp32\"")->type_name("TEXT");
+  app.add_option("-t,--threads", o.threads, "threads; 0: one per core")->type_name("N");
+  app.add_flag("--deterministic,!--no-deterministic", o.deterministic,
+               "the same numbers for any number of threads, any batch and any chunks");
+  app.add_option("--state", o.state, "start from this state: a saved one or a tuned .pth")->type_name("FILE");
+  app.add_option("--vocab", o.vocab, "vocabulary file, if it is not found by itself")->type_name("FILE");
+}
+
+void add_sampling_options(CLI::App& app, Settings& s, const char* max_tokens_help) {
+  const std::string group = "Sampling";
+  fr_sampler_params& p = s.params;
+  app.add_option("-n,--max-tokens,--n-predict", s.max_tokens, max_tokens_help)->type_name("N")->group(group);
+  const auto number = [&](const char* names, float& value, const char* help) {
+    app.add_option(names, value, help)->type_name("X")->group(group)->capture_default_str();
+  };
+  number("--temperature,--temp", p.temperature, "0: always the likeliest token");
+  app.add_option("--top-k", p.top_k, "0: off")->type_name("N")->group(group)->capture_default_str();
+  number("--top-p", p.top_p, "1: off");
+  number("--min-p", p.min_p, "0: off");
+  number("--typical", p.typical_p, "1: off");
+  number("--presence-penalty", p.presence_penalty, "0: off");
+  number("--frequency-penalty", p.frequency_penalty, "0: off");
+  number("--penalty-decay", p.penalty_decay, "what is left of a penalty after each token");
+  app.add_option("--sampler", s.sampler, "rwkv, albatross or ai00: the rules of that program")
+      ->type_name("NAME")->group(group)->capture_default_str();
+  app.add_option_function<std::string>("-s,--seed", [&s](const std::string& t) { s.seed = parse_seed(t); },
+                                       "same seed, same text; random when left out")
+      ->type_name("N")->group(group);
+  app.add_option("--stop,-r", s.stops, "end the text before this string; may be repeated")
+      ->allow_extra_args(false)->type_name("TEXT")->group(group);
+  app.add_option_function<std::vector<std::string>>(
+         "--logit-bias",
+         [&s](const std::vector<std::string>& all) {
+           for (const std::string& t : all) s.logit_bias.push_back(parse_logit_bias(t));
+         },
+         "add B to the logit of token ID; ID=-inf bans it; may be repeated")
+      ->allow_extra_args(false)->type_name("ID=B")->group(group);
+}
+
+void add_template_options(CLI::App& app, TemplateOptions& o) {
+  app.add_option("--template", o.name, std::string("chat template: auto, ") + fr_template_names())->type_name("NAME");
+  app.add_option("--think", o.think, "off, fast, on, low, medium, high: reasoning before the answer")->type_name("MODE");
+  app.add_option("--system", o.system, "system text at the start")->type_name("TEXT");
+}
+
+bool parse(CLI::App& app, int argc, char** argv) {
+  name_variables(app);
+  app.allow_extras();
+  std::vector<std::string> arguments;  // last first, as CLI11 wants them
+  for (int i = argc - 1; i >= 1; --i) arguments.push_back(long_form(argv[i]));
+  try {
+    app.parse(arguments);
+  } catch (const CLI::CallForHelp&) {
+    app.formatter(std::make_shared<HelpFormatter>());
+    app.footer("Every option has an environment variable: --top-p is FRWKV_TOP_P.");
+    std::fputs(app.help("frwkv").c_str(), stdout);
+    return false;
+  } catch (const CLI::ParseError& e) {
+    if (!app.remaining().empty()) unexpected(app, app.remaining());
+    usage(plain(e.what()) + " (frwkv " + app.get_name() + "): see 'frwkv " + app.get_name() + " --help'");
+  }
+  if (!app.remaining().empty()) unexpected(app, app.remaining());
+  return true;
+}
+
+void refuse_download(const ModelOptions& o) {
+  if (!o.model.starts_with("hf:")) return;
+  usage("this version cannot download models (" + o.model +
+        "): 'frwkv pull' comes later; get the file from https://huggingface.co and give its path");
+}
+
+faster_rwkv::Model load_model(const ModelOptions& o) {
+  refuse_download(o);
+  if (o.threads < 0) usage(std::to_string(o.threads) + " threads (--threads): give 1 or more, or 0 for one per core");
+  ProgressBar bar;
+  fr_load_options options = fr_load_options_default();
+  const auto or_null = [](const std::string& s) { return s.empty() ? nullptr : s.c_str(); };
+  options.strategy = or_null(o.strategy);
+  options.vocab = or_null(o.vocab);
+  options.state = or_null(o.state);
+  options.threads = o.threads;
+  options.deterministic = o.deterministic ? 1 : 0;
+  options.progress = &ProgressBar::callback;
+  options.user = &bar;
+  return faster_rwkv::Model(o.model, options);
+}
+
+}  // namespace fr::app

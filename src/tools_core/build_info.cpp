@@ -1,0 +1,28 @@
+#include "tools_core/build_info.h"
+
+#include "backends/backend.h"
+
+namespace fr {
+
+std::string build_info() {
+#if defined(__clang__)
+  std::string out = "compiler: clang " + std::to_string(__clang_major__) + "." + std::to_string(__clang_minor__);
+#else
+  std::string out = "compiler: gcc " + std::to_string(__GNUC__) + "." + std::to_string(__GNUC_MINOR__);
+#endif
+  out += ", " FR_BUILD_TYPE;
+  for (const Backend& backend : backends()) {
+    out += '\n';
+    out += backend.name;
+    out += ':';
+    for (const DType dtype : backend.dtypes) {
+      out += ' ';
+      out += dtype_name(dtype);
+    }
+    const auto device = backend.create({});
+    out += "; " + (device.ok() ? (*device)->description() : device.error().message);
+  }
+  return out;
+}
+
+}  // namespace fr

@@ -1,0 +1,10 @@
+// What this build is and what it would run on.
+#pragma once
+#include <string>
+
+namespace fr {
+
+// Lines: compiler and build type; one per backend with its device ("cpu fp32, 8 threads, avx512").
+std::string build_info();
+
+}  // namespace fr
