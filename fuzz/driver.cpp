@@ -1,5 +1,5 @@
 // Runs a fuzz target without libFuzzer: every file of the corpus, then seeded mutations of them, the same
-// ones on every machine. On a crash or after 20 s on one input, the input is written to ./crash-<target>.
+// ones on every machine. On a crash or after 60 s on one input, the input is written to ./crash-<target>.
 //   fuzz_x [--runs N] [--seed S] FILE-OR-FOLDER...
 #include <fcntl.h>
 #include <unistd.h>
@@ -43,7 +43,7 @@ void on_signal(int signal) {
 }
 
 void run() {
-  ::alarm(20);
+  ::alarm(60);
   const std::vector<std::uint8_t> exact(input.begin(),
                                         input.end());  // its own block, so that overruns are seen
   LLVMFuzzerTestOneInput(exact.data(), exact.size());

@@ -12,8 +12,8 @@ namespace {
 
 using faster_rwkv::Error;
 
-std::optional<float> read_float(std::string_view text) {
-  float value = 0;
+std::optional<double> read_number(std::string_view text) {
+  double value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
   return value;
@@ -31,11 +31,11 @@ std::optional<Int> read_int(std::string_view text) {
   throw Error(FR_ERROR_USAGE, std::string("'").append(value).append("' is not ").append(wanted).append(" (").append(name).append(")"));
 }
 
-struct FloatSetting {
+struct NumberSetting {
   std::string_view name;
-  float fr_sampler_params::*field;
+  double fr_sampler_params::*field;
 };
-constexpr FloatSetting float_settings[] = {
+constexpr NumberSetting number_settings[] = {
     {"temperature", &fr_sampler_params::temperature},
     {"top_p", &fr_sampler_params::top_p},
     {"min_p", &fr_sampler_params::min_p},
@@ -77,9 +77,9 @@ bool Settings::set(std::string_view given, std::string_view value) {
   std::replace(name.begin(), name.end(), '-', '_');
   if (name == "temp") name = "temperature";
   if (name == "typical") name = "typical_p";
-  for (const FloatSetting& s : float_settings) {
+  for (const NumberSetting& s : number_settings) {
     if (s.name != name) continue;
-    const auto v = read_float(value);
+    const auto v = read_number(value);
     if (!v) bad_value(name, value, "a number");
     params.*s.field = *v;
     return true;
@@ -98,7 +98,7 @@ bool Settings::set(std::string_view given, std::string_view value) {
 
 std::vector<NamedValue> list_settings(const Settings& settings) {
   std::vector<NamedValue> out;
-  for (const FloatSetting& s : float_settings) out.push_back({s.name, number(settings.params.*s.field)});
+  for (const NumberSetting& s : number_settings) out.push_back({s.name, number(settings.params.*s.field)});
   out.push_back({"top_k", std::to_string(settings.params.top_k)});
   out.push_back({"sampler", settings.sampler});
   out.push_back({"seed", settings.seed ? std::to_string(*settings.seed) : "random"});
@@ -122,8 +122,8 @@ fr_logit_bias parse_logit_bias(std::string_view text) {
   const std::size_t sign = text.find_first_of("+-=");
   if (sign != std::string_view::npos) {
     const auto id = read_int<std::int32_t>(text.substr(0, sign));
-    const auto bias = read_float(text.substr(text[sign] == '-' ? sign : sign + 1));
-    if (id && bias) return {*id, *bias};
+    const auto bias = read_number(text.substr(text[sign] == '-' ? sign : sign + 1));
+    if (id && bias) return {*id, static_cast<float>(*bias)};
   }
   bad_value("logit-bias", text, "a token id and its bias, like 123+1.5, 123-2 or 123=-inf");
 }
@@ -146,7 +146,7 @@ void take_inline_settings(std::string& message, Settings& settings) {
     if (at == std::string::npos || (at > 0 && message[at - 1] != ' ' && message[at - 1] != '\n')) continue;
     const std::size_t end = std::min(message.find_first_of(" \n", at), message.size());
     const std::string value = message.substr(at + mark.size(), end - at - mark.size());
-    if (!read_float(value)) continue;  // not ours: a message may talk about such options
+    if (!read_number(value)) continue;  // not ours: a message may talk about such options
     settings.set(name, value);
     message.erase(at, end - at);
   }

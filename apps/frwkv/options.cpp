@@ -73,6 +73,7 @@ std::string plain(std::string message) {
              message.substr(conversion.size(), equals - conversion.size());
     }
   }
+  if (message.ends_with(" missing")) return message.substr(0, message.find(':')) + " needs a value";
   std::replace(message.begin(), message.end(), '\n', ' ');
   return message;
 }
@@ -98,7 +99,7 @@ void add_sampling_options(CLI::App& app, Settings& s, const char* max_tokens_hel
   const std::string group = "Sampling";
   fr_sampler_params& p = s.params;
   app.add_option("-n,--max-tokens,--n-predict", s.max_tokens, max_tokens_help)->type_name("N")->group(group);
-  const auto number = [&](const char* names, float& value, const char* help) {
+  const auto number = [&](const char* names, double& value, const char* help) {
     app.add_option(names, value, help)->type_name("X")->group(group)->capture_default_str();
   };
   number("--temperature,--temp", p.temperature, "0: always the likeliest token");

@@ -172,12 +172,12 @@ typedef struct fr_logit_bias {
 
 typedef struct fr_sampler_params {
   const char* profile; /* "rwkv" (the pip package's rules), "albatross", "ai00" */
-  float temperature;   /* 0: greedy */
+  double temperature;  /* 0: greedy */
   int top_k;           /* 0: off */
-  float top_p;         /* 1: off */
-  float min_p;         /* 0: off */
-  float typical_p;     /* 1: off */
-  float presence_penalty, frequency_penalty, penalty_decay;
+  double top_p;        /* 1: off */
+  double min_p;        /* 0: off */
+  double typical_p;    /* 1: off */
+  double presence_penalty, frequency_penalty, penalty_decay;
   uint64_t seed; /* same logits, parameters and seed: same tokens on every machine */
   const fr_logit_bias* logit_bias;
   size_t n_logit_bias;

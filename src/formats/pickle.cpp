@@ -13,53 +13,20 @@ constexpr std::size_t max_global_length = 256;
 constexpr std::string_view weights_only =
     "only plain weights are read; in Python, save the state_dict() of a model that you trust";
 
+// clang-format off
 // Opcodes, with their names in pickletools.py.
 enum Op : std::uint8_t {
-  PROTO = 0x80,
-  FRAME = 0x95,
-  STOP = '.',
-  MARK = '(',
-  NONE = 'N',
-  NEWTRUE = 0x88,
-  NEWFALSE = 0x89,
-  BININT = 'J',
-  BININT1 = 'K',
-  BININT2 = 'M',
-  LONG1 = 0x8a,
-  LONG4 = 0x8b,
-  BINFLOAT = 'G',
-  BINUNICODE = 'X',
-  SHORT_BINUNICODE = 0x8c,
-  BINUNICODE8 = 0x8d,
-  SHORT_BINSTRING = 'U',
-  BINSTRING = 'T',
-  BINBYTES = 'B',
-  SHORT_BINBYTES = 'C',
-  BINBYTES8 = 0x8e,
-  EMPTY_TUPLE = ')',
-  TUPLE1 = 0x85,
-  TUPLE2 = 0x86,
-  TUPLE3 = 0x87,
-  TUPLE = 't',
-  EMPTY_LIST = ']',
-  LIST = 'l',
-  APPEND = 'a',
-  APPENDS = 'e',
-  EMPTY_DICT = '}',
-  DICT = 'd',
-  SETITEM = 's',
-  SETITEMS = 'u',
-  BINPUT = 'q',
-  LONG_BINPUT = 'r',
-  MEMOIZE = 0x94,
-  BINGET = 'h',
-  LONG_BINGET = 'j',
-  GLOBAL = 'c',
-  STACK_GLOBAL = 0x93,
-  REDUCE = 'R',
-  BUILD = 'b',
-  BINPERSID = 'Q',
+  PROTO = 0x80, FRAME = 0x95, STOP = '.', MARK = '(', NONE = 'N', NEWTRUE = 0x88, NEWFALSE = 0x89,
+  BININT = 'J', BININT1 = 'K', BININT2 = 'M', LONG1 = 0x8a, LONG4 = 0x8b, BINFLOAT = 'G',
+  BINUNICODE = 'X', SHORT_BINUNICODE = 0x8c, BINUNICODE8 = 0x8d, SHORT_BINSTRING = 'U', BINSTRING = 'T',
+  BINBYTES = 'B', SHORT_BINBYTES = 'C', BINBYTES8 = 0x8e,
+  EMPTY_TUPLE = ')', TUPLE1 = 0x85, TUPLE2 = 0x86, TUPLE3 = 0x87, TUPLE = 't',
+  EMPTY_LIST = ']', LIST = 'l', APPEND = 'a', APPENDS = 'e',
+  EMPTY_DICT = '}', DICT = 'd', SETITEM = 's', SETITEMS = 'u',
+  BINPUT = 'q', LONG_BINPUT = 'r', MEMOIZE = 0x94, BINGET = 'h', LONG_BINGET = 'j',
+  GLOBAL = 'c', STACK_GLOBAL = 0x93, REDUCE = 'R', BUILD = 'b', BINPERSID = 'Q',
 };
+// clang-format on
 
 PickleValue integer_value(Kind kind, std::int64_t integer, std::size_t length = 0) {
   PickleValue v;
@@ -107,97 +74,61 @@ class PickleReader {
   }
 
  private:
+  // clang-format off
   Status step(std::uint8_t op) {
+    const auto make = [this](Kind kind) {
+      return since_mark([=, this](std::size_t n) { return kind == Kind::tuple ? fixed(kind, n) : growing(kind, n); });
+    };
+    const auto add_to = [this](Kind kind) {
+      return since_mark([=, this](std::size_t n) { return extend(kind, n); });
+    };
     switch (op) {
-      case PROTO:
-        return protocol();
-      case FRAME:
-        return frame();
-      case MARK:
-        return mark();
-      case NONE:
-        return push(integer_value(Kind::none, 0));
-      case NEWTRUE:
-        return push(integer_value(Kind::boolean, 1));
-      case NEWFALSE:
-        return push(integer_value(Kind::boolean, 0));
-      case BININT:
-        return push_integer<std::int32_t>();
-      case BININT1:
-        return push_integer<std::uint8_t>();
-      case BININT2:
-        return push_integer<std::uint16_t>();
-      case LONG1:
-        return push_long<std::uint8_t>();
-      case LONG4:
-        return push_long<std::uint32_t>();
-      case BINFLOAT:
-        return push_real();
-      case BINUNICODE:
-      case BINSTRING:
-        return push_text<std::uint32_t>(Kind::text);
-      case SHORT_BINUNICODE:
-      case SHORT_BINSTRING:
-        return push_text<std::uint8_t>(Kind::text);
-      case BINUNICODE8:
-        return push_text<std::uint64_t>(Kind::text);
-      case BINBYTES:
-        return push_text<std::uint32_t>(Kind::bytes);
-      case SHORT_BINBYTES:
-        return push_text<std::uint8_t>(Kind::bytes);
-      case BINBYTES8:
-        return push_text<std::uint64_t>(Kind::bytes);
-      case EMPTY_TUPLE:
-        return fixed(Kind::tuple, 0);
-      case TUPLE1:
-        return fixed(Kind::tuple, 1);
-      case TUPLE2:
-        return fixed(Kind::tuple, 2);
-      case TUPLE3:
-        return fixed(Kind::tuple, 3);
-      case TUPLE:
-        return since_mark([this](std::size_t n) { return fixed(Kind::tuple, n); });
-      case EMPTY_LIST:
-        return growing(Kind::list, 0);
-      case EMPTY_DICT:
-        return growing(Kind::dict, 0);
-      case LIST:
-        return since_mark([this](std::size_t n) { return growing(Kind::list, n); });
-      case DICT:
-        return since_mark([this](std::size_t n) { return growing(Kind::dict, n); });
-      case APPEND:
-        return extend(Kind::list, 1);
-      case APPENDS:
-        return since_mark([this](std::size_t n) { return extend(Kind::list, n); });
-      case SETITEM:
-        return extend(Kind::dict, 2);
-      case SETITEMS:
-        return since_mark([this](std::size_t n) { return extend(Kind::dict, n); });
-      case BINPUT:
-        return put<std::uint8_t>();
-      case LONG_BINPUT:
-        return put<std::uint32_t>();
-      case MEMOIZE:
-        return put_at(memoised_);
-      case BINGET:
-        return get<std::uint8_t>();
-      case LONG_BINGET:
-        return get<std::uint32_t>();
-      case GLOBAL:
-        return global();
-      case STACK_GLOBAL:
-        return stack_global();
-      case REDUCE:
-        return reduce();
-      case BUILD:
-        return build();
-      case BINPERSID:
-        return persistent_id();
+      case PROTO: return protocol();
+      case FRAME: return frame();
+      case MARK: return mark();
+      case NONE: return push(integer_value(Kind::none, 0));
+      case NEWTRUE: return push(integer_value(Kind::boolean, 1));
+      case NEWFALSE: return push(integer_value(Kind::boolean, 0));
+      case BININT: return push_integer<std::int32_t>();
+      case BININT1: return push_integer<std::uint8_t>();
+      case BININT2: return push_integer<std::uint16_t>();
+      case LONG1: return push_long<std::uint8_t>();
+      case LONG4: return push_long<std::uint32_t>();
+      case BINFLOAT: return push_real();
+      case BINUNICODE: case BINSTRING: return push_text<std::uint32_t>(Kind::text);
+      case SHORT_BINUNICODE: case SHORT_BINSTRING: return push_text<std::uint8_t>(Kind::text);
+      case BINUNICODE8: return push_text<std::uint64_t>(Kind::text);
+      case BINBYTES: return push_text<std::uint32_t>(Kind::bytes);
+      case SHORT_BINBYTES: return push_text<std::uint8_t>(Kind::bytes);
+      case BINBYTES8: return push_text<std::uint64_t>(Kind::bytes);
+      case EMPTY_TUPLE: return fixed(Kind::tuple, 0);
+      case TUPLE1: return fixed(Kind::tuple, 1);
+      case TUPLE2: return fixed(Kind::tuple, 2);
+      case TUPLE3: return fixed(Kind::tuple, 3);
+      case TUPLE: return make(Kind::tuple);
+      case EMPTY_LIST: return growing(Kind::list, 0);
+      case EMPTY_DICT: return growing(Kind::dict, 0);
+      case LIST: return make(Kind::list);
+      case DICT: return make(Kind::dict);
+      case APPEND: return extend(Kind::list, 1);
+      case APPENDS: return add_to(Kind::list);
+      case SETITEM: return extend(Kind::dict, 2);
+      case SETITEMS: return add_to(Kind::dict);
+      case BINPUT: return put<std::uint8_t>();
+      case LONG_BINPUT: return put<std::uint32_t>();
+      case MEMOIZE: return put_at(memoised_);
+      case BINGET: return get<std::uint8_t>();
+      case LONG_BINGET: return get<std::uint32_t>();
+      case GLOBAL: return global();
+      case STACK_GLOBAL: return stack_global();
+      case REDUCE: return reduce();
+      case BUILD: return build();
+      case BINPERSID: return persistent_id();
       default:
-        return fault("the pickle opcode " + std::to_string(op) + " is not one that weights need",
-                     weights_only);
+        return fault("the pickle opcode " + std::to_string(op) + " is not one that weights need", weights_only);
     }
   }
+  // clang-format on
 
   Error fault(const std::string& what, std::string_view what_to_do = damaged_file) const {
     return file_fault(path_, what + ", at byte " + std::to_string(op_at_), what_to_do);
