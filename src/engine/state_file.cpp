@@ -85,6 +85,11 @@ Status write_state_file(const std::string& path, const Engine& engine, std::span
 
 Result<StateFile> read_state_file(const std::string& path, const Engine& engine) {
   FR_TRY(const Checkpoint file, open_checkpoint(path));
+  return to_state(file, engine);
+}
+
+Result<StateFile> to_state(const Checkpoint& file, const Engine& engine) {
+  const std::string& path = file.path;
   StateFile out;
   if (!file.metadata.contains("rwkv.version")) {
     FR_TRY(out.values, tuned_state(file, engine.model()));

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/checkpoint.h"
 #include "base/result.h"
 
 namespace fr {
@@ -28,6 +29,9 @@ Status write_state_file(const std::string& path, const Engine& engine, std::span
 // Errors name what does not fit: another model or version, a missing or unknown tensor, a wrong shape, a
 // wrong checksum, NaN.
 Result<StateFile> read_state_file(const std::string& path, const Engine& engine);
+
+// The same for a file that is open already; its path is for messages.
+Result<StateFile> to_state(const Checkpoint& file, const Engine& engine);
 
 // The same for the state of a sequence.
 Status save_state(const State& state, const std::string& path);
