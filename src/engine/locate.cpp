@@ -59,8 +59,11 @@ Result<std::shared_ptr<const Tokenizer>> find_tokenizer(const std::string& vocab
   } else if (n_vocab >= 65529 && n_vocab <= 65536) {
     found = builtin_world_tokenizer();
   }
-  if (found && found->vocab_size() > static_cast<std::size_t>(n_vocab)) {
-    return file_error("the vocabulary has " + std::to_string(found->vocab_size()) + " entries, the model " +
+  if (!found) return found;
+  // Models have a few rows more than their vocabulary (World: 65530 of 65536), never far more, never fewer.
+  const auto entries = static_cast<std::int64_t>(found->vocab_size());
+  if (entries > n_vocab || entries * 4 < std::int64_t{n_vocab} * 3) {
+    return file_error("the vocabulary has " + std::to_string(entries) + " entries, the model " +
                       std::to_string(n_vocab) + " (" + found->name() +
                       "): give the model's own with --vocab");
   }

@@ -15,8 +15,8 @@ Result<std::string> shipped_model();
 bool is_shipped_model(const std::string& path);  // by the name of the file
 
 // `vocab` if it is not empty; else "<model without ending>.vocab.txt" if it exists; else the built-in World
-// vocabulary if the model has 65529 to 65536 entries; else null. Error: a vocabulary with ids the model does
-// not have.
+// vocabulary if the model has 65529 to 65536 entries; else null. Error: a vocabulary that does
+// not fit: more entries than the model, or less than three quarters of them.
 Result<std::shared_ptr<const Tokenizer>> find_tokenizer(const std::string& vocab,
                                                         const std::string& model_path, int n_vocab);
 
