@@ -28,16 +28,16 @@ class PrintTable : public testing::Environment {
 [[maybe_unused]] const auto* const print_table = testing::AddGlobalTestEnvironment(new PrintTable);
 
 struct Param {
-  std::string backend;
+  Target target;
   const GoldenFile* golden;  // null: the goldens are not there
 };
 
 std::vector<Param> params() {
   static const std::vector<GoldenFile> files = golden_files();
   std::vector<Param> all;
-  for (const Backend& b : backends()) {
-    for (const GoldenFile& f : files) all.push_back({std::string(b.name), &f});
-    if (files.empty()) all.push_back({std::string(b.name), nullptr});
+  for (const Target& t : targets()) {
+    for (const GoldenFile& f : files) all.push_back({t, &f});
+    if (files.empty()) all.push_back({t, nullptr});
   }
   return all;
 }
@@ -49,17 +49,17 @@ std::string identifier(std::string s) {
   return s;
 }
 std::string param_name(const testing::TestParamInfo<Param>& info) {
-  return info.param.backend + "_" +
+  return info.param.target.name() + "_" +
          (info.param.golden != nullptr ? identifier(info.param.golden->name) : "absent");
 }
 
 class Golden : public testing::TestWithParam<Param> {};
 
 TEST_P(Golden, LogitsStatesAndGreedyText) {
-  const auto& [backend, golden] = GetParam();
+  const auto& [target, golden] = GetParam();
   if (golden == nullptr) GTEST_SKIP() << "NOT TESTED against the official numbers: no " << goldens_folder();
   DeviceRunnerOptions options;
-  options.backend = backend;
+  options.target = target;
   Checkpoint tuned;
   if (!golden->state_path.empty()) {
     tuned = need(open_checkpoint(golden->state_path));
@@ -68,17 +68,17 @@ TEST_P(Golden, LogitsStatesAndGreedyText) {
   DeviceRunner runner(need(open_checkpoint(golden->path)), options);
   EXPECT_EQ(runner.info().version, golden->version);
   const Worst worst = check_golden(runner, *golden, {});
-  table()[backend + " v" + golden->version].widen(worst);
+  table()[target.name() + " v" + golden->version].widen(worst);
 }
 INSTANTIATE_TEST_SUITE_P(Files, Golden, testing::ValuesIn(params()), param_name);
 
-class GoldenReverse : public testing::TestWithParam<std::string> {};
+class GoldenReverse : public testing::TestWithParam<Target> {};
 
 TEST_P(GoldenReverse, OptionalBiasesNoLn0HeadsOf16) {
   const std::vector<ReverseCase> cases = reverse_cases();
   if (cases.empty()) GTEST_SKIP() << "NOT TESTED on the reverse model: no " << goldens_folder() << "/reverse";
   DeviceRunnerOptions options;
-  options.backend = GetParam();
+  options.target = GetParam();
   DeviceRunner runner(need(open_checkpoint(goldens_folder() + "/reverse/reverse_v7_renamed.pth")), options);
   runner.reserve(1);
   double worst = 0;
@@ -100,7 +100,7 @@ TEST_P(GoldenReverse, OptionalBiasesNoLn0HeadsOf16) {
     }
   }
   EXPECT_LE(worst, 1e-3);
-  std::printf("%s reverse: worst absolute error %.1e\n", GetParam().c_str(), worst);
+  std::printf("%s reverse: worst absolute error %.1e\n", GetParam().name().c_str(), worst);
 }
 
 // Files that other programs made of these models, and files that are no models.
@@ -125,13 +125,8 @@ TEST(GoldenFiles, OtherLayoutsAreRefusedByName) {
   }
 }
 
-std::vector<std::string> backend_names() {
-  std::vector<std::string> names;
-  for (const Backend& b : backends()) names.emplace_back(b.name);
-  return names;
-}
-INSTANTIATE_TEST_SUITE_P(Backends, GoldenReverse, testing::ValuesIn(backend_names()),
-                         [](const auto& info) { return info.param; });
+INSTANTIATE_TEST_SUITE_P(Backends, GoldenReverse, testing::ValuesIn(targets()),
+                         [](const auto& info) { return info.param.name(); });
 
 }  // namespace
 }  // namespace fr::test

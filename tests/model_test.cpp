@@ -37,33 +37,36 @@ std::vector<std::int32_t> text(int n, int seed) {
 }
 
 struct Param {
-  std::string backend, version;
+  Target target;
+  std::string version;
 };
 std::vector<Param> params() {
   std::vector<Param> all;
-  for (const Backend& b : backends()) {
-    for (const char* v : versions) all.push_back({std::string(b.name), v});
+  for (const Target& t : targets()) {
+    for (const char* v : versions) all.push_back({t, v});
   }
   return all;
 }
 std::string param_name(const testing::TestParamInfo<Param>& info) {
-  std::string name = info.param.backend + "_v" + info.param.version;
+  std::string name = info.param.target.name() + "_v" + info.param.version;
   std::replace(name.begin(), name.end(), '.', '_');
   return name;
 }
 
 class Models : public testing::TestWithParam<Param> {
  protected:
-  static DeviceRunner make(const std::string& backend, std::vector<int> cuts = {}, int n_layer = 3) {
+  static DeviceRunner make(const Target& target, std::vector<int> cuts = {}, int n_layer = 3) {
     DeviceRunnerOptions options;
-    options.backend = backend;
+    options.target = target;
     options.cuts = std::move(cuts);
     DeviceRunner runner(need(random_checkpoint(odd_shape(GetParam().version, n_layer))), options);
     runner.reserve(4);
     return runner;
   }
   // The reference computes each row alone: it must agree with itself exactly.
-  static Tolerance tolerance() { return GetParam().backend == "reference" ? Tolerance{0, 0} : Tolerance{}; }
+  static Tolerance tolerance() {
+    return GetParam().target.backend == "reference" ? Tolerance{0, 0} : Tolerance{};
+  }
 
   static void expect_close(std::span<const float> found, std::span<const float> expected) {
     const Difference d = difference(found, expected);
@@ -92,10 +95,10 @@ class Models : public testing::TestWithParam<Param> {
 
 TEST_P(Models, SerialStepsEqualOneChunkOfTheReference) {
   const std::vector<std::int32_t> tokens = text(21, 4);
-  DeviceRunner reference = make("reference");
+  DeviceRunner reference = make({});
   const Run expected = at_once(reference, tokens);
   for (const float x : expected.logits) ASSERT_TRUE(std::isfinite(x));
-  DeviceRunner runner = make(GetParam().backend);
+  DeviceRunner runner = make(GetParam().target);
   std::vector<float> logits;
   for (const std::int32_t token : tokens) {
     const std::vector<float> row = runner.step({{token}, {{0, 0, 1}}, {0}});
@@ -107,7 +110,7 @@ TEST_P(Models, SerialStepsEqualOneChunkOfTheReference) {
 
 TEST_P(Models, RaggedBatchesAndMovedStatesEqualOneChunkOfTheReference) {
   const std::vector<std::int32_t> a = text(12, 2), b = text(9, 5), c = text(15, 8);
-  DeviceRunner reference = make("reference"), runner = make(GetParam().backend);
+  DeviceRunner reference = make({}), runner = make(GetParam().target);
   const Run run_a = at_once(reference, a), run_b = at_once(reference, b), run_c = at_once(reference, c);
   const auto part = [](const std::vector<std::int32_t>& t, int begin, int end) {
     return std::vector<std::int32_t>(t.begin() + begin, t.begin() + end);
@@ -137,10 +140,10 @@ TEST_P(Models, RaggedBatchesAndMovedStatesEqualOneChunkOfTheReference) {
 
 TEST_P(Models, SplitModelEqualsTheWholeOne) {
   const std::vector<std::int32_t> tokens = text(10, 3);
-  DeviceRunner reference = make("reference");
+  DeviceRunner reference = make({});
   const Run expected = at_once(reference, tokens);
   for (const std::vector<int>& cuts : {std::vector<int>{1}, std::vector<int>{2}, std::vector<int>{1, 2}}) {
-    DeviceRunner split = make(GetParam().backend, cuts);
+    DeviceRunner split = make(GetParam().target, cuts);
     const Run found = at_once(split, tokens);
     expect_close(found.logits, expected.logits);
     expect_state(split, 0, expected.state);
@@ -149,14 +152,14 @@ TEST_P(Models, SplitModelEqualsTheWholeOne) {
 
 TEST_P(Models, OneLayerRuns) {
   const std::vector<std::int32_t> tokens = text(6, 1);
-  DeviceRunner reference = make("reference", {}, 1), runner = make(GetParam().backend, {}, 1);
+  DeviceRunner reference = make({}, {}, 1), runner = make(GetParam().target, {}, 1);
   const Run expected = at_once(reference, tokens);
   expect_close(at_once(runner, tokens).logits, expected.logits);
 }
 
 TEST_P(Models, SlotsAreCopiedResetAndKeptWhenThePoolGrows) {
   const std::vector<std::int32_t> tokens = text(6, 6);
-  DeviceRunner runner = make(GetParam().backend);
+  DeviceRunner runner = make(GetParam().target);
   const std::vector<float> fresh = runner.export_state(0);
   const Run run = at_once(runner, tokens);
   EXPECT_NE(run.state, fresh);

@@ -1,18 +1,53 @@
 #include "runner.h"
 
-#include <algorithm>
+#include <array>
+#include <cstdlib>
 #include <stdexcept>
+#include <utility>
+
+#include "base/cpu_info.h"
 
 namespace fr::test {
 
+std::vector<Target> targets() {
+  std::vector<Target> all;
+  for (const Backend& b : backends()) {
+    const std::string name(b.name);
+    if (name == "cpu") {
+      int threads = 2;
+      for (const auto& [isa, present] :
+           {std::pair{"avx512", cpu_features().avx512}, std::pair{"avx2", cpu_features().avx2},
+            std::pair{"generic", true}}) {
+        if (present) all.push_back({name, isa, std::exchange(threads, 1)});
+      }
+    } else {
+      all.push_back({name, "", 1});
+    }
+  }
+  return all;
+}
+
+namespace {
+
+std::unique_ptr<Device> create_device(const Target& target, DType dtype) {
+  const Backend* backend = need(find_backend(target.backend));
+  const char* const before = std::getenv("FR_ISA");
+  const std::string kept = before != nullptr ? before : "";
+  if (!target.isa.empty()) setenv("FR_ISA", target.isa.c_str(), 1);
+  Result<std::unique_ptr<Device>> device = backend->create({dtype, target.threads});
+  if (!target.isa.empty()) setenv("FR_ISA", kept.c_str(), 1);
+  return need(std::move(device));
+}
+
+}  // namespace
+
 DeviceRunner::DeviceRunner(Checkpoint file, const DeviceRunnerOptions& options) : file_(std::move(file)) {
   model_ = need(make_model(file_));
-  const Backend* backend = need(find_backend(options.backend));
   std::vector<int> ends = options.cuts;
   ends.push_back(info().n_layer);
   int begin = 0;
   for (const int end : ends) {
-    segments_.push_back({need(backend->create(options.device)), begin, end, 0, 0});
+    segments_.push_back({create_device(options.target, options.dtype), begin, end, 0, 0});
     begin = end;
   }
   Binder binder(file_, [this](int layer) -> WeightStore& { return *segments_[segment_of(layer)].device; });

@@ -36,9 +36,19 @@ inline void need(const Status& status) {
   if (!status) throw std::runtime_error(status.error().message);
 }
 
-struct DeviceRunnerOptions {
+// A backend, and one of its instruction sets where it has several.
+struct Target {
   std::string backend = "reference";
-  DeviceOptions device;
+  std::string isa;  // value of FR_ISA; empty: the backend's choice
+  int threads = 1;
+  std::string name() const { return isa.empty() ? backend : backend + "_" + isa; }
+};
+// Every backend of this build with every instruction set of this machine; the best of these with two threads.
+std::vector<Target> targets();
+
+struct DeviceRunnerOptions {
+  Target target;
+  DType dtype = DType::f32;
   std::vector<int> cuts;              // layers at which the model is split over further devices, ascending
   const Checkpoint* tuned = nullptr;  // file with a tuned initial state; null: the model's own, if it has one
 };

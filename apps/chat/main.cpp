@@ -29,10 +29,13 @@ faster_rwkv::Model load(int argc, char** argv) {
 int run(int argc, char** argv) {
   const std::string_view first = argc > 1 ? argv[1] : "";
   if (first == "--help" || first == "-h") {
-    std::printf("Usage: %s\nThe same as: frwkv chat MODEL --vocab TOKENIZER --strategy \"STRATEGY\" --state STATE\n", usage_line);
+    std::printf(
+        "Usage: %s\nThe same as: frwkv chat MODEL --vocab TOKENIZER --strategy \"STRATEGY\" --state STATE\n",
+        usage_line);
     return FR_OK;
   }
-  if (argc < 4 || argc > 5) throw Error(FR_ERROR_USAGE, std::string("wrong number of arguments (chat): use ") + usage_line);
+  if (argc < 4 || argc > 5)
+    throw Error(FR_ERROR_USAGE, std::string("wrong number of arguments (chat): use ") + usage_line);
   fr::app::ChatSetup setup;
   setup.history_file = fr::app::default_history_file();
   return fr::app::run_repl(load(argc, argv), setup);

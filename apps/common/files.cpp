@@ -24,7 +24,8 @@ std::string read_all(int fd, const std::string& name, const char* what) {
     if (n == 0) return out;
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) {
-      throw Error(FR_ERROR_FILE, std::string("cannot read ") + what + " (" + name + "): " + std::strerror(errno));
+      throw Error(FR_ERROR_FILE,
+                  std::string("cannot read ") + what + " (" + name + "): " + std::strerror(errno));
     }
     out.append(buffer, static_cast<std::size_t>(n));
   }
@@ -46,7 +47,8 @@ std::string read_file(const std::string& path, const char* what) {
     }
   } const file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
   if (file.fd < 0) {
-    throw Error(FR_ERROR_FILE, std::string("cannot open ") + what + " (" + path + "): " + std::strerror(errno));
+    throw Error(FR_ERROR_FILE,
+                std::string("cannot open ") + what + " (" + path + "): " + std::strerror(errno));
   }
   return read_all(file.fd, path, what);
 }

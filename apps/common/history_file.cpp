@@ -20,9 +20,12 @@ constexpr std::size_t kept_entries = 1000;
 std::string escaped(std::string_view entry) {
   std::string out;
   for (const char c : entry) {
-    if (c == '\\') out += "\\\\";
-    else if (c == '\n') out += "\\n";
-    else if (c != '\r') out += c;
+    if (c == '\\')
+      out += "\\\\";
+    else if (c == '\n')
+      out += "\\n";
+    else if (c != '\r')
+      out += c;
   }
   return out + '\n';
 }
@@ -43,7 +46,8 @@ std::string default_history_file() {
   };
   const std::string wanted = lower(variable("FRWKV_HISTORY"));
   if (wanted == "off" || wanted == "false" || wanted == "no" || wanted == "0") return {};
-  if (const std::string state = variable("XDG_STATE_HOME"); state.starts_with('/')) return state + "/frwkv/history";
+  if (const std::string state = variable("XDG_STATE_HOME"); state.starts_with('/'))
+    return state + "/frwkv/history";
   if (const std::string home = variable("HOME"); !home.empty()) return home + "/.local/state/frwkv/history";
   return {};
 }

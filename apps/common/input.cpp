@@ -59,11 +59,14 @@ Input parse_input(std::string_view line) {
 }
 
 std::string argument_error(const Input& input) {
-  const auto* c = std::find_if(std::begin(table), std::end(table), [&](const Command& k) { return k.name == lower(input.name); });
+  const auto* c = std::find_if(std::begin(table), std::end(table),
+                               [&](const Command& k) { return k.name == lower(input.name); });
   if (c == std::end(table)) return {};
   const bool wants = !c->argument.empty() && !c->argument.starts_with('[');
-  if (wants && input.argument.empty()) return input.name + " needs an argument: " + std::string(c->name) + " " + std::string(c->argument);
-  if (c->argument.empty() && !input.argument.empty()) return input.name + " takes no argument ('" + input.argument + "')";
+  if (wants && input.argument.empty())
+    return input.name + " needs an argument: " + std::string(c->name) + " " + std::string(c->argument);
+  if (c->argument.empty() && !input.argument.empty())
+    return input.name + " takes no argument ('" + input.argument + "')";
   return {};
 }
 
@@ -71,8 +74,10 @@ std::string unknown_command(std::string_view name) {
   std::vector<std::string_view> names;
   for (const Command& c : table) names.push_back(c.name);
   const std::string_view meant = closest(lower(name), names);
-  const std::string hint = meant.empty() ? "/help lists the commands" : "did you mean " + std::string(meant) + "?";
-  return "unknown command '" + std::string(name) + "': " + hint + " (a space before it sends it as a message)";
+  const std::string hint =
+      meant.empty() ? "/help lists the commands" : "did you mean " + std::string(meant) + "?";
+  return "unknown command '" + std::string(name) + "': " + hint +
+         " (a space before it sends it as a message)";
 }
 
 std::string help_text() {
@@ -85,7 +90,8 @@ std::string help_text() {
     out.append(left).append(c.help).append("\n");
   }
   return out +
-         "A line that ends with \\ goes on in the next one; \"\"\" begins and ends a block; Alt-Enter makes a new line.\n"
+         "A line that ends with \\ goes on in the next one; \"\"\" begins and ends a block; Alt-Enter makes "
+         "a new line.\n"
          "-temp=X and -top_p=Y inside a message hold for its reply. Ctrl-C stops a reply, Ctrl-D leaves.\n";
 }
 
@@ -101,8 +107,10 @@ bool Joiner::add(std::string_view line) {
     waiting_ = !line.ends_with(fence);
     if (!waiting_) line.remove_suffix(fence.size());
     text_ += line;
-    if (waiting_) text_ += '\n';
-    else if (text_.ends_with('\n')) text_.pop_back();
+    if (waiting_)
+      text_ += '\n';
+    else if (text_.ends_with('\n'))
+      text_.pop_back();
     block_ = waiting_;
     return !waiting_;
   }

@@ -8,9 +8,30 @@
 namespace fr::app {
 
 enum class Verb {
-  say, unknown,
-  help, reset, undo, retry, carry_on, fork, forks, switch_fork, save, load, system, set, show, stats, read, quit,
-  generate, instruct, answer, question, retry_free, prompt,
+  say,
+  unknown,
+  help,
+  reset,
+  undo,
+  retry,
+  carry_on,
+  fork,
+  forks,
+  switch_fork,
+  save,
+  load,
+  system,
+  set,
+  show,
+  stats,
+  read,
+  quit,
+  generate,
+  instruct,
+  answer,
+  question,
+  retry_free,
+  prompt,
 };
 
 struct Input {
@@ -22,13 +43,14 @@ struct Input {
 struct Command {
   std::string_view name;  // "/save", "+gen"
   Verb verb;
-  std::string_view argument;  // what it takes, for the help: "FILE"; "[NAME]": may be left out; empty: nothing
-  std::string_view help;      // empty: an alias
+  std::string_view
+      argument;           // what it takes, for the help: "FILE"; "[NAME]": may be left out; empty: nothing
+  std::string_view help;  // empty: an alias
 };
 std::span<const Command> commands();
 
-// Commands are words at the very start of a line; case does not matter. A line that begins with / and is no command
-// is Verb::unknown (the name tells which); one with + is then a message.
+// Commands are words at the very start of a line; case does not matter. A line that begins with / and is no
+// command is Verb::unknown (the name tells which); one with + is then a message.
 Input parse_input(std::string_view line);
 // What is wrong with a command's argument (missing, or one too many); empty: nothing.
 std::string argument_error(const Input& input);
@@ -36,7 +58,8 @@ std::string argument_error(const Input& input);
 std::string unknown_command(std::string_view name);
 std::string help_text();
 
-// Joins the lines of one input: a line that ends with \ goes on in the next one; """ begins a block that ends with """.
+// Joins the lines of one input: a line that ends with \ goes on in the next one; """ begins a block that ends
+// with """.
 class Joiner {
  public:
   // Returns true when the input is complete: take it from text().

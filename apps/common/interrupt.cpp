@@ -28,7 +28,8 @@ extern "C" void on_signal(int signal) {
 
 void drain() {
   char buffer[64];
-  while (::read(wake_pipe[0], buffer, sizeof buffer) > 0) {}
+  while (::read(wake_pipe[0], buffer, sizeof buffer) > 0) {
+  }
 }
 
 }  // namespace

@@ -57,7 +57,8 @@ int LineEditor::Impl::get_char(EditLine* el, wchar_t* out) {
         el_set(el, EL_PREP_TERM, 1);
         el_set(el, EL_REFRESH);
         continue;
-      case Wake::input: break;
+      case Wake::input:
+        break;
     }
     char byte = 0;
     if (::read(STDIN_FILENO, &byte, 1) != 1) return 0;
@@ -79,8 +80,10 @@ unsigned char LineEditor::Impl::paste(EditLine* el, int) {
   while (!text.ends_with(end_mark)) {
     if (el_wgetc(el, &c) != 1) return CC_EOF;
     if (c == L'\0') continue;
-    if (c == L'\n' && text.ends_with(L'\r')) text.pop_back();
-    else if (!text.empty() && text.back() == L'\r') text.back() = L'\n';
+    if (c == L'\n' && text.ends_with(L'\r'))
+      text.pop_back();
+    else if (!text.empty() && text.back() == L'\r')
+      text.back() = L'\n';
     text += c;
   }
   text.resize(text.size() - end_mark.size());
@@ -121,9 +124,9 @@ void LineEditor::Impl::bind_keys() const {
   el_set(editor, EL_ADDFN, "frwkv-newline", "insert a newline", &Impl::newline);
   el_set(editor, EL_ADDFN, "frwkv-complete", "complete a command", &Impl::complete);
   constexpr const char* keys[][2] = {
-      {"\\e[200~", "frwkv-paste"},       {"\\e\\r", "frwkv-newline"},        {"\\e\\n", "frwkv-newline"},
-      {"\\t", "frwkv-complete"},         {"^R", "em-inc-search-prev"},       {"^W", "ed-delete-prev-word"},
-      {"\\e[3~", "ed-delete-next-char"}, {"\\e[1;5C", "em-next-word"},       {"\\e[1;5D", "ed-prev-word"},
+      {"\\e[200~", "frwkv-paste"},       {"\\e\\r", "frwkv-newline"},  {"\\e\\n", "frwkv-newline"},
+      {"\\t", "frwkv-complete"},         {"^R", "em-inc-search-prev"}, {"^W", "ed-delete-prev-word"},
+      {"\\e[3~", "ed-delete-next-char"}, {"\\e[1;5C", "em-next-word"}, {"\\e[1;5D", "ed-prev-word"},
       {"\\e[H", "ed-move-to-beg"},       {"\\e[F", "ed-move-to-end"},
   };
   for (const auto& [key, function] : keys) el_set(editor, EL_BIND, key, function, nullptr);
@@ -150,7 +153,8 @@ LineEditor::LineEditor(std::FILE* screen, std::string history_file, std::vector<
   history(me.history, &event, H_SETSIZE, 1000);
   history(me.history, &event, H_SETUNIQUE, 1);
   if (!me.history_file.empty()) {
-    for (const std::string& entry : load_history(me.history_file)) history(me.history, &event, H_ENTER, entry.c_str());
+    for (const std::string& entry : load_history(me.history_file))
+      history(me.history, &event, H_ENTER, entry.c_str());
   }
   el_set(me.editor, EL_HIST, history, me.history);
 }

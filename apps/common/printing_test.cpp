@@ -33,7 +33,8 @@ TEST(ReplyPrinter, EndsWithABlankLine) {
 
 TEST(ReplyPrinter, ReasoningIsDimOnATerminal) {
   for (std::size_t n = 1; n < 30; ++n) {
-    EXPECT_EQ(printed("<think>a < b</think>\nSo 1 < 2.", n, true, true), "\033[2ma < b\033[0m\nSo 1 < 2.\n\n") << n;
+    EXPECT_EQ(printed("<think>a < b</think>\nSo 1 < 2.", n, true, true), "\033[2ma < b\033[0m\nSo 1 < 2.\n\n")
+        << n;
     EXPECT_EQ(printed("<think>cut", n, true, true), "\033[2mcut\033[0m\n\n") << n;
     EXPECT_EQ(printed("<think>cut</thi", n, true, true), "\033[2mcut</thi\033[0m\n\n") << n;
     EXPECT_EQ(printed("<thin ice", n, true, true), "<thin ice\n\n") << n;
@@ -43,7 +44,10 @@ TEST(ReplyPrinter, ReasoningIsDimOnATerminal) {
 }
 
 TEST(ReplyPrinter, ModelsCannotSendEscapeSequences) {
-  EXPECT_EQ(printed("a\033[31mb\007\r\xc2\x9b" "c\td\n\xc3\xa9", 100, true, true), "a[31mbc\td\n\xc3\xa9\n\n");
+  EXPECT_EQ(printed("a\033[31mb\007\r\xc2\x9b"
+                    "c\td\n\xc3\xa9",
+                    100, true, true),
+            "a[31mbc\td\n\xc3\xa9\n\n");
   EXPECT_EQ(printed("a\033b", 100, false, false), "a\033b\n\n");  // a pipe gets the text as it is
 }
 

@@ -4,9 +4,10 @@
 
 namespace fr::app {
 
-// On a terminal: prompts, editing, history; errors are shown and the chat goes on. Otherwise every line of standard
-// input is one turn or command, standard output gets the replies alone, each ended by a blank line, and the first
-// error is thrown (faster_rwkv::Error). Returns the program's exit code. Needs catch_interrupts().
+// On a terminal: prompts, editing, history; errors are shown and the chat goes on. Otherwise every line of
+// standard input is one turn or command, standard output gets the replies alone, each ended by a blank line,
+// and the first error is thrown (faster_rwkv::Error). Returns the program's exit code. Needs
+// catch_interrupts().
 int run_repl(const faster_rwkv::Model& model, const ChatSetup& setup);
 
 }  // namespace fr::app

@@ -9,7 +9,8 @@ namespace fr::app {
 class ReplyPrinter {
  public:
   // styled: reasoning is dim instead of between its tags. terminal: control characters are dropped.
-  ReplyPrinter(std::FILE* out, bool terminal, bool styled) : out_(out), terminal_(terminal), styled_(styled) {}
+  ReplyPrinter(std::FILE* out, bool terminal, bool styled)
+      : out_(out), terminal_(terminal), styled_(styled) {}
   ReplyPrinter(const ReplyPrinter&) = delete;
   ReplyPrinter& operator=(const ReplyPrinter&) = delete;
   ~ReplyPrinter();

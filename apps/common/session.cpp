@@ -24,6 +24,8 @@ constexpr int default_max_tokens = 2048;
 
 [[noreturn]] void usage(const std::string& message) { throw Error(FR_ERROR_USAGE, message); }
 
+std::string turns(int n) { return std::to_string(n) + (n == 1 ? " turn" : " turns"); }
+
 const char* or_null(const std::string& text) { return text.empty() ? nullptr : text.c_str(); }
 
 // A file that is removed when this goes out of scope.
@@ -31,7 +33,8 @@ struct TemporaryFile {
   TemporaryFile() {
     path = (std::filesystem::temp_directory_path() / "frwkv-XXXXXX").string();
     const int fd = ::mkstemp(path.data());
-    if (fd < 0) throw Error(FR_ERROR_RUNTIME, "cannot make a temporary file (" + path + "): set TMPDIR to a folder");
+    if (fd < 0)
+      throw Error(FR_ERROR_RUNTIME, "cannot make a temporary file (" + path + "): set TMPDIR to a folder");
     ::close(fd);
   }
   TemporaryFile(const TemporaryFile&) = delete;
@@ -43,8 +46,13 @@ struct TemporaryFile {
 }  // namespace
 
 Session::Session(const faster_rwkv::Model& model, const ChatSetup& setup, const Screen& screen)
-    : model_(model), settings_(setup.settings), template_name_(setup.template_name), think_(setup.think),
-      system_(setup.system), screen_(screen), show_think_(screen.interactive),
+    : model_(model),
+      settings_(setup.settings),
+      template_name_(setup.template_name),
+      think_(setup.think),
+      system_(setup.system),
+      screen_(screen),
+      show_think_(screen.interactive),
       seed_(settings_.seed.value_or(random_seed())) {
   if (settings_.max_tokens == 0) settings_.max_tokens = default_max_tokens;
   Sampler(model_, settings_.sampler_params(seed_));  // wrong settings are reported at the start
@@ -63,10 +71,12 @@ void Session::note(const std::string& line) {
 void Session::greet() {
   const fr_model_info i = model_.info();
   note(std::filesystem::path(i.path).filename().string() + ": RWKV-" + i.version + ", " +
-       count(static_cast<double>(i.n_parameters)) + " parameters, " + i.devices + "; template " + chat().template_name() +
-       ", think " + chat().think());
+       count(static_cast<double>(i.n_parameters)) + " parameters, " + i.devices + "; template " +
+       chat().template_name() + ", think " + chat().think());
   if (i.is_demo) {
-    note("This is a demo model of 9M parameters: it tells little stories and knows nothing. For a real one, download a");
+    note(
+        "This is a demo model of 9M parameters: it tells little stories and knows nothing. For a real one, "
+        "download a");
     note("released model (huggingface.co/BlinkDL, e.g. rwkv7-g1) and run: frwkv chat path/to/model.pth");
   }
   if (screen_.interactive) note("/help lists the commands, Ctrl-D leaves.");
@@ -76,36 +86,79 @@ bool Session::run(const Input& input) {
   if (const std::string error = argument_error(input); !error.empty()) usage(error);
   const std::string& text = input.argument;
   switch (input.verb) {
-    case Verb::say: say(text); break;
-    case Verb::unknown: usage(unknown_command(input.name));
-    case Verb::help: std::fputs(help_text().c_str(), screen_.notes); break;
-    case Verb::reset: start_anew(); break;
-    case Verb::undo: chat().undo(); note("The last turn is forgotten."); break;
+    case Verb::say:
+      say(text);
+      break;
+    case Verb::unknown:
+      usage(unknown_command(input.name));
+    case Verb::help:
+      std::fputs(help_text().c_str(), screen_.notes);
+      break;
+    case Verb::reset:
+      start_anew();
+      break;
+    case Verb::undo:
+      chat().undo();
+      note("The last turn is forgotten.");
+      break;
     case Verb::retry:
       last_was_free_ = false;
       reply(settings_, [&](auto&... a) { return chat().retry(a...); });
       break;
-    case Verb::carry_on: carry_on(); break;
-    case Verb::fork: fork(text); break;
-    case Verb::forks: list_forks(); break;
-    case Verb::switch_fork: switch_to(text); break;
-    case Verb::save: chat().save(expand_home(text)); note("Saved: " + text); break;
-    case Verb::load: chat().load(expand_home(text)); note("Loaded: " + text); break;
+    case Verb::carry_on:
+      carry_on();
+      break;
+    case Verb::fork:
+      fork(text);
+      break;
+    case Verb::forks:
+      list_forks();
+      break;
+    case Verb::switch_fork:
+      switch_to(text);
+      break;
+    case Verb::save:
+      chat().save(expand_home(text));
+      note("Saved: " + text);
+      break;
+    case Verb::load:
+      chat().load(expand_home(text));
+      note("Loaded: " + text);
+      break;
     case Verb::system:
       system_ = text;
       opening_.clear();
       start_anew();
       break;
-    case Verb::set: text.empty() ? list_settings() : set(text); break;
-    case Verb::show: show(); break;
-    case Verb::stats: stats(); break;
-    case Verb::read: say(read_file(expand_home(text), "the message")); break;
-    case Verb::quit: return false;
-    case Verb::generate: free_text(unescape(text), "plain", {}); break;
-    case Verb::instruct: free_text(unescape(text), "raven-instruct", {}); break;
-    case Verb::answer: free_text(unescape(text), template_name_.c_str(), {}); break;
-    case Verb::question: free_text("Q: " + unescape(text) + "\n\nA:", "plain", {"\n\nQ:", "\n\nUser:"}); break;
-    case Verb::retry_free: retry_free(); break;
+    case Verb::set:
+      text.empty() ? list_settings() : set(text);
+      break;
+    case Verb::show:
+      show();
+      break;
+    case Verb::stats:
+      stats();
+      break;
+    case Verb::read:
+      say(read_file(expand_home(text), "the message"));
+      break;
+    case Verb::quit:
+      return false;
+    case Verb::generate:
+      free_text(unescape(text), "plain", {});
+      break;
+    case Verb::instruct:
+      free_text(unescape(text), "raven-instruct", {});
+      break;
+    case Verb::answer:
+      free_text(unescape(text), template_name_.c_str(), {});
+      break;
+    case Verb::question:
+      free_text("Q: " + unescape(text) + "\n\nA:", "plain", {"\n\nQ:", "\n\nUser:"});
+      break;
+    case Verb::retry_free:
+      retry_free();
+      break;
     case Verb::prompt:
       opening_ = read_file(expand_home(text), "the prompt");
       system_.clear();
@@ -136,7 +189,8 @@ void Session::reply(const Settings& settings, const Draw& draw) {
     if (!screen_.interactive) throw Error(FR_INTERRUPTED, "interrupted");
     note("(stopped: /continue goes on, /undo forgets it)");
   } else if (g.result.finish == FR_FINISH_LENGTH && screen_.interactive) {
-    note("(" + std::to_string(settings.max_tokens) + " tokens: /continue goes on, /set max_tokens N allows more)");
+    note("(" + std::to_string(settings.max_tokens) +
+         " tokens: /continue goes on, /set max_tokens N allows more)");
   }
   if (verbose_) stats();
 }
@@ -154,7 +208,8 @@ void Session::free_text(std::string text, const char* template_name, std::vector
   take_inline_settings(text, once);
   once.stops.insert(once.stops.end(), stops.begin(), stops.end());
   const bool like_chat = template_name == template_name_;
-  free_.emplace(model_, fr_chat_options{template_name, like_chat ? or_null(think_) : nullptr, like_chat ? or_null(system_) : nullptr});
+  free_.emplace(model_, fr_chat_options{template_name, like_chat ? or_null(think_) : nullptr,
+                                        like_chat ? or_null(system_) : nullptr});
   free_stops_ = std::move(stops);
   last_was_free_ = true;
   reply(once, [&](auto&... a) { return free_->send(text, a...); });
@@ -206,7 +261,7 @@ void Session::fork(std::string name) {
 
 void Session::list_forks() {
   for (const auto& [name, c] : chats_) {
-    note((name == current_ ? "* " : "  ") + name + ": " + std::to_string(c.turns()) + " turns");
+    note((name == current_ ? "* " : "  ") + name + ": " + turns(c.turns()));
   }
 }
 
@@ -214,7 +269,7 @@ void Session::switch_to(const std::string& name) {
   if (!chats_.contains(name)) usage("there is no copy named '" + name + "' (/switch): /forks lists them");
   current_ = name;
   last_was_free_ = false;
-  note("Now in copy '" + name + "', " + std::to_string(chat().turns()) + " turns.");
+  note("Now in copy '" + name + "', " + turns(chat().turns()) + ".");
 }
 
 // ---- settings and numbers
@@ -264,7 +319,8 @@ void Session::set_style(const std::string& name, const std::string& value) {
 }
 
 void Session::list_settings() {
-  for (const NamedValue& s : fr::app::list_settings(settings_)) note("  " + std::string(s.name) + " = " + s.value);
+  for (const NamedValue& s : fr::app::list_settings(settings_))
+    note("  " + std::string(s.name) + " = " + s.value);
   note("  template = " + chat().template_name());
   note("  think = " + chat().think());
   note(std::string("  show_think = ") + (show_think_ ? "on" : "off"));
@@ -274,9 +330,11 @@ void Session::list_settings() {
 void Session::show() {
   const fr_model_info i = model_.info();
   note("model: " + std::string(i.path) + " (" + i.format + ", " + i.dtype + ")");
-  note("RWKV-" + std::string(i.version) + ": " + count(static_cast<double>(i.n_parameters)) + " parameters, " +
-       std::to_string(i.n_layer) + " layers of " + std::to_string(i.n_embd) + ", vocabulary " + std::to_string(i.n_vocab));
-  note("device: " + std::string(i.devices) + "; weights " + bytes(static_cast<std::uint64_t>(i.weight_bytes)) + " + " +
+  note("RWKV-" + std::string(i.version) + ": " + count(static_cast<double>(i.n_parameters)) +
+       " parameters, " + std::to_string(i.n_layer) + " layers of " + std::to_string(i.n_embd) +
+       ", vocabulary " + std::to_string(i.n_vocab));
+  note("device: " + std::string(i.devices) + "; weights " +
+       bytes(static_cast<std::uint64_t>(i.weight_bytes)) + " + " +
        bytes(static_cast<std::uint64_t>(i.mapped_bytes)) + " used from the file; a state is " +
        bytes(static_cast<std::uint64_t>(i.state_size) * sizeof(float)));
   note("templates: " + std::string(fr_template_names()));
@@ -285,13 +343,16 @@ void Session::show() {
 }
 
 void Session::stats() {
+  if (last_.n_prompt == 0) return note("No reply yet.");
   const auto speed = [](int n, double seconds) {
     char out[64];
-    std::snprintf(out, sizeof out, "%d tokens in %.2f s (%.1f tokens/s)", n, seconds, seconds > 0 ? n / seconds : 0.0);
+    std::snprintf(out, sizeof out, "%d tokens in %.2f s (%.1f tokens/s)", n, seconds,
+                  seconds > 0 ? n / seconds : 0.0);
     return std::string(out);
   };
-  note("prompt: " + speed(last_.n_prompt, last_.prompt_seconds) + "; reply: " + speed(last_.n_generated, last_.generate_seconds) +
-       "; conversation: " + std::to_string(chat().turns()) + " turns, " + std::to_string(chat().tokens_seen()) + " tokens");
+  note("prompt: " + speed(last_.n_prompt, last_.prompt_seconds) +
+       "; reply: " + speed(last_.n_generated, last_.generate_seconds) +
+       "; conversation: " + turns(chat().turns()) + ", " + std::to_string(chat().tokens_seen()) + " tokens");
 }
 
 }  // namespace fr::app

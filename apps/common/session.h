@@ -21,9 +21,9 @@ struct ChatSetup {
 
 struct Screen {
   std::FILE* replies;
-  std::FILE* notes;      // everything that is not a reply
-  bool interactive;      // a person at a terminal
-  bool styled;           // replies and notes may be dim
+  std::FILE* notes;  // everything that is not a reply
+  bool interactive;  // a person at a terminal
+  bool styled;       // replies and notes may be dim
 };
 
 class Session {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdio>
+#include <limits>
 #include <random>
 
 #include "common/words.h"
@@ -28,7 +29,13 @@ std::optional<Int> read_int(std::string_view text) {
 }
 
 [[noreturn]] void bad_value(std::string_view name, std::string_view value, const char* wanted) {
-  throw Error(FR_ERROR_USAGE, std::string("'").append(value).append("' is not ").append(wanted).append(" (").append(name).append(")"));
+  throw Error(FR_ERROR_USAGE, std::string("'")
+                                  .append(value)
+                                  .append("' is not ")
+                                  .append(wanted)
+                                  .append(" (")
+                                  .append(name)
+                                  .append(")"));
 }
 
 struct NumberSetting {
@@ -59,6 +66,8 @@ fr_sampler_params Settings::sampler_params(std::uint64_t seed_in_use) const {
   p.seed = seed_in_use;
   p.logit_bias = logit_bias.data();
   p.n_logit_bias = logit_bias.size();
+  p.banned = banned.data();
+  p.n_banned = banned.size();
   return p;
 }
 
@@ -90,9 +99,12 @@ bool Settings::set(std::string_view given, std::string_view value) {
     (name == "top_k" ? params.top_k : max_tokens) = *v;
     return true;
   }
-  if (name == "seed") seed = parse_seed(value);
-  else if (name == "sampler") sampler = value;
-  else return false;
+  if (name == "seed")
+    seed = parse_seed(value);
+  else if (name == "sampler")
+    sampler = value;
+  else
+    return false;
   return true;
 }
 
@@ -118,12 +130,18 @@ std::optional<std::uint64_t> parse_seed(std::string_view text) {
   return v;
 }
 
-fr_logit_bias parse_logit_bias(std::string_view text) {
+void add_logit_bias(std::string_view text, Settings& settings) {
   const std::size_t sign = text.find_first_of("+-=");
   if (sign != std::string_view::npos) {
     const auto id = read_int<std::int32_t>(text.substr(0, sign));
     const auto bias = read_number(text.substr(text[sign] == '-' ? sign : sign + 1));
-    if (id && bias) return {*id, static_cast<float>(*bias)};
+    if (id && bias) {
+      if (*bias == -std::numeric_limits<double>::infinity())
+        settings.banned.push_back(*id);
+      else
+        settings.logit_bias.push_back({*id, static_cast<float>(*bias)});
+      return;
+    }
   }
   bad_value("logit-bias", text, "a token id and its bias, like 123+1.5, 123-2 or 123=-inf");
 }

@@ -15,6 +15,7 @@ struct Settings {
   std::string sampler = params.profile;
   std::optional<std::uint64_t> seed;  // none: a random one
   std::vector<fr_logit_bias> logit_bias;
+  std::vector<std::int32_t> banned;
   std::vector<std::string> stops;
   int max_tokens = 0;  // < 0: no limit
 
@@ -23,8 +24,8 @@ struct Settings {
   // `stops` receives the C strings that the options point to.
   fr_generate_options generate_options(std::vector<const char*>& stop_pointers) const;
 
-  // name as on the command line, with - or _ ("top_p"), temp and typical for short. False: there is no such setting.
-  // Throws faster_rwkv::Error when the value cannot be read; ranges are checked by the sampler.
+  // name as on the command line, with - or _ ("top_p"), temp and typical for short. False: there is no such
+  // setting. Throws faster_rwkv::Error when the value cannot be read; ranges are checked by the sampler.
   bool set(std::string_view name, std::string_view value);
 };
 
@@ -38,12 +39,12 @@ std::vector<NamedValue> list_settings(const Settings& settings);
 std::uint64_t random_seed();
 // "random" or -1: none. Throws.
 std::optional<std::uint64_t> parse_seed(std::string_view text);
-// "123+1.5", "123-2", "123=-inf". Throws.
-fr_logit_bias parse_logit_bias(std::string_view text);
+// "123+1.5", "123-2"; "123=-inf" bans the token. Throws.
+void add_logit_bias(std::string_view text, Settings& settings);
 bool parse_switch(std::string_view name, std::string_view value);  // on/off, true/false, yes/no, 1/0. Throws.
 
-// ChatRWKV's way to set something for one message: the words "-temp=0.8" and "-top_p=0.5" are taken out of the
-// message and into the settings.
+// ChatRWKV's way to set something for one message: the words "-temp=0.8" and "-top_p=0.5" are taken out of
+// the message and into the settings.
 void take_inline_settings(std::string& message, Settings& settings);
 
 }  // namespace fr::app

@@ -2,8 +2,6 @@
 
 #include <gtest/gtest.h>
 
-#include <cmath>
-
 namespace fr::app {
 namespace {
 
@@ -20,9 +18,9 @@ TEST(Settings, SetByName) {
   EXPECT_TRUE(s.set("seed", "18446744073709551615"));
   EXPECT_FALSE(s.set("colour", "red"));
   const fr_sampler_params p = s.sampler_params(7);
-  EXPECT_FLOAT_EQ(p.temperature, 0.8f);
-  EXPECT_FLOAT_EQ(p.top_p, 0.5f);
-  EXPECT_FLOAT_EQ(p.typical_p, 0.9f);
+  EXPECT_EQ(p.temperature, 0.8);
+  EXPECT_EQ(p.top_p, 0.5);
+  EXPECT_EQ(p.typical_p, 0.9);
   EXPECT_EQ(p.top_k, 40);
   EXPECT_STREQ(p.profile, "ai00");
   EXPECT_EQ(p.seed, 7u);
@@ -70,13 +68,18 @@ TEST(Settings, Seeds) {
 }
 
 TEST(Settings, LogitBias) {
-  EXPECT_EQ(parse_logit_bias("12+1.5").token, 12);
-  EXPECT_FLOAT_EQ(parse_logit_bias("12+1.5").bias, 1.5f);
-  EXPECT_FLOAT_EQ(parse_logit_bias("12-2").bias, -2.0f);
-  EXPECT_FLOAT_EQ(parse_logit_bias("12=-2e1").bias, -20.0f);
-  EXPECT_TRUE(std::isinf(parse_logit_bias("0=-inf").bias));
+  Settings s;
+  for (const char* text : {"12+1.5", "13-2", "14=-2e1", "7=-inf"}) add_logit_bias(text, s);
+  const fr_sampler_params p = s.sampler_params(0);
+  ASSERT_EQ(p.n_logit_bias, 3u);
+  EXPECT_EQ(p.logit_bias[0].token, 12);
+  EXPECT_FLOAT_EQ(p.logit_bias[0].bias, 1.5f);
+  EXPECT_FLOAT_EQ(p.logit_bias[1].bias, -2.0f);
+  EXPECT_FLOAT_EQ(p.logit_bias[2].bias, -20.0f);
+  ASSERT_EQ(p.n_banned, 1u);
+  EXPECT_EQ(p.banned[0], 7);
   for (const char* bad : {"", "12", "12+", "+1", "a=1", "1=b", "1==2", "99999999999=1"}) {
-    EXPECT_THROW(parse_logit_bias(bad), Error) << bad;
+    EXPECT_THROW(add_logit_bias(bad, s), Error) << bad;
   }
 }
 
@@ -91,8 +94,8 @@ TEST(Settings, InlineOnesHoldForOneMessage) {
   std::string message = "-temp=0.2 Tell me -top_p=0.9 more";
   take_inline_settings(message, s);
   EXPECT_EQ(message, "Tell me  more");
-  EXPECT_FLOAT_EQ(s.params.temperature, 0.2f);
-  EXPECT_FLOAT_EQ(s.params.top_p, 0.9f);
+  EXPECT_EQ(s.params.temperature, 0.2);
+  EXPECT_EQ(s.params.top_p, 0.9);
   // Not words of their own, or no numbers: part of the message.
   const Settings before;
   Settings untouched;

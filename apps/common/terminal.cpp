@@ -37,7 +37,8 @@ std::string printable(std::string_view text) {
 int report(const char* program, const faster_rwkv::Error& error) {
   if (error.code() == FR_INTERRUPTED) return FR_INTERRUPTED;
   std::string line = error.what();
-  std::replace_if(line.begin(), line.end(), [](char c) { return c == '\n' || c == '\r'; }, ' ');
+  std::replace_if(
+      line.begin(), line.end(), [](char c) { return c == '\n' || c == '\r'; }, ' ');
   std::fflush(stdout);
   std::fprintf(stderr, "%s: error: %s\n", program, line.c_str());
   return error.code();
@@ -66,9 +67,10 @@ void ProgressBar::show(std::string_view step, std::uint64_t done, std::uint64_t 
   const auto filled = static_cast<std::size_t>(share * width);
   const std::string bar = std::string(filled, '#') + std::string(width - filled, '.');
   const auto amount = [&](double n) { return unit_bytes ? bytes(static_cast<std::uint64_t>(n)) : count(n); };
-  std::fprintf(stderr, "\r\033[K%s [%s] %3.0f%%  %s of %s, %s/s, %.0f s left", step_.c_str(), bar.c_str(), 100 * share,
-               amount(static_cast<double>(done)).c_str(), amount(static_cast<double>(total)).c_str(),
-               amount(static_cast<double>(done) / seconds).c_str(), share > 0 ? seconds / share - seconds : 0);
+  std::fprintf(
+      stderr, "\r\033[K%s [%s] %3.0f%%  %s of %s, %s/s, %.0f s left", step_.c_str(), bar.c_str(), 100 * share,
+      amount(static_cast<double>(done)).c_str(), amount(static_cast<double>(total)).c_str(),
+      amount(static_cast<double>(done) / seconds).c_str(), share > 0 ? seconds / share - seconds : 0);
   std::fflush(stderr);
   drawn_ = true;
 }

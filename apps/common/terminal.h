@@ -1,4 +1,5 @@
-// What goes to the screen: errors in one line, a progress bar on terminals, model text without control characters.
+// What goes to the screen: errors in one line, a progress bar on terminals, model text without control
+// characters.
 #pragma once
 #include <chrono>
 #include <cstdint>
@@ -13,8 +14,8 @@ namespace fr::app {
 bool is_terminal(std::FILE* stream);
 // A terminal that may be styled: NO_COLOR is not set and TERM is not "dumb".
 bool may_style(std::FILE* stream);
-// Text of a model or file for a terminal: control characters except newline and tab are dropped, so that it cannot
-// send escape sequences. The text may end inside a UTF-8 character.
+// Text of a model or file for a terminal: control characters except newline and tab are dropped, so that it
+// cannot send escape sequences. The text may end inside a UTF-8 character.
 std::string printable(std::string_view text);
 
 // "<program>: error: <message>" on stderr, always one line. An interruption is silent. Returns the exit code.

@@ -55,9 +55,12 @@ std::string unescape(std::string_view text) {
   std::string out;
   for (std::size_t i = 0; i < text.size(); ++i) {
     const char next = text[i] == '\\' && i + 1 < text.size() ? text[i + 1] : '\0';
-    if (next == 'n') out += '\n';
-    else if (next == 't') out += '\t';
-    else if (next == '\\') out += '\\';
+    if (next == 'n')
+      out += '\n';
+    else if (next == 't')
+      out += '\t';
+    else if (next == '\\')
+      out += '\\';
     else {
       out += text[i];
       continue;
@@ -69,7 +72,7 @@ std::string unescape(std::string_view text) {
 
 std::string_view closest(std::string_view word, std::span<const std::string_view> candidates) {
   std::string_view best;
-  std::size_t best_distance = std::max<std::size_t>(1, word.size() / 3) + 1;
+  std::size_t best_distance = (word.size() < 4 ? 1 : std::max<std::size_t>(2, word.size() / 3)) + 1;
   for (const std::string_view candidate : candidates) {
     const bool begins = word.size() >= 2 && candidate.starts_with(word);
     const std::size_t d = begins ? 1 : distance(word, candidate);

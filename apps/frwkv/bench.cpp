@@ -48,8 +48,9 @@ Json describe(const BenchReport& r) {
 }
 
 void print_row(const std::string& test, const BenchSpeed& s) {
-  std::printf("%-14s %10.1f %10.2f ±%6.2f %9.2f %7.0f %% %8" PRId64 " %9" PRId64 "\n", test.c_str(), s.tokens_per_second,
-              s.seconds * 1e3, s.deviation * 1e3, s.read_per_second / 1e9, s.bandwidth_share * 100, s.ops.native, s.ops.expanded);
+  std::printf("%-14s %10.1f %10.2f ±%6.2f %9.2f %7.0f %% %8" PRId64 " %9" PRId64 "\n", test.c_str(),
+              s.tokens_per_second, s.seconds * 1e3, s.deviation * 1e3, s.read_per_second / 1e9,
+              s.bandwidth_share * 100, s.ops.native, s.ops.expanded);
 }
 
 void print_table(const BenchReport& r) {
@@ -57,10 +58,13 @@ void print_table(const BenchReport& r) {
   std::printf("%s: RWKV-%s, %s parameters, %s\n", r.model.c_str(), r.version.c_str(),
               count(static_cast<double>(r.n_parameters)).c_str(), r.strategy.c_str());
   std::printf("%s; this machine reads %.1f GB/s\n", r.devices.c_str(), r.bandwidth / 1e9);
-  std::printf("load %.2f s; weights %s + %s used from the file, states %s, scratch %s; process %s, peak %s\n\n",
-              r.load_seconds, size(r.memory.weights).c_str(), size(r.memory.mapped).c_str(), size(r.memory.states).c_str(),
-              size(r.memory.scratch).c_str(), size(r.rss_anon).c_str(), size(r.rss_peak).c_str());
-  std::printf("%-14s %10s %18s %9s %9s %8s %9s\n", "test", "tokens/s", "ms a step", "GB/s", "of limit", "native", "expanded");
+  std::printf(
+      "load %.2f s; weights %s + %s used from the file, states %s, scratch %s; process %s, peak %s\n\n",
+      r.load_seconds, size(r.memory.weights).c_str(), size(r.memory.mapped).c_str(),
+      size(r.memory.states).c_str(), size(r.memory.scratch).c_str(), size(r.rss_anon).c_str(),
+      size(r.rss_peak).c_str());
+  std::printf("%-14s %10s %18s %9s %9s %8s %9s\n", "test", "tokens/s", "ms a step", "GB/s", "of limit",
+              "native", "expanded");
   for (const BenchSpeed& s : r.decode) print_row("decode x" + std::to_string(s.rows), s);
   if (r.prefill) print_row("prefill " + std::to_string(r.prefill->rows), *r.prefill);
 }
@@ -68,23 +72,39 @@ void print_table(const BenchReport& r) {
 }  // namespace
 
 int run_bench(int argc, char** argv) {
-  CLI::App app("Measure load time, decode, batched decode and prefill. Medians; a decode step reads all weights once, so\n"
-               "the machine's read bandwidth, measured in the same run, is its limit.", "bench");
+  CLI::App app(
+      "Measure load time, decode, batched decode and prefill. Medians; a decode step reads all weights once, "
+      "so\n"
+      "the machine's read bandwidth, measured in the same run, is its limit.",
+      "bench");
   ModelOptions model;
   BenchOptions options;
   bool json = false;
   add_model_options(app, model);
-  app.add_option("--shape", options.shape, "random weights of a released size instead of a file: 0.1b 0.4b 1.5b 2.9b 7.2b 13.3b")
+  app.add_option("--shape", options.shape,
+                 "random weights of a released size instead of a file: 0.1b 0.4b 1.5b 2.9b 7.2b 13.3b")
       ->type_name("SIZE");
-  app.add_option("--version", options.version, "RWKV version of --shape: 4, 5.0, 5.1, 5.2, 6, 7")->type_name("V")->capture_default_str();
-  app.add_option("--zeros", options.zeros, "share of zeros in the squared ReLU of --shape (about half when left out)")->type_name("X");
-  app.add_option("--batch", options.batches, "decode this many sequences at once")->delimiter(',')->type_name("1,8,32");
-  app.add_option("--prompt", options.prompt, "tokens of the prefill; 0: none")->type_name("N")->capture_default_str();
-  app.add_option("--seconds", options.seconds, "measuring time for each row")->type_name("X")->capture_default_str();
+  app.add_option("--version", options.version, "RWKV version of --shape: 4, 5.0, 5.1, 5.2, 6, 7")
+      ->type_name("V")
+      ->capture_default_str();
+  app.add_option("--zeros", options.zeros,
+                 "share of zeros in the squared ReLU of --shape (about half when left out)")
+      ->type_name("X");
+  app.add_option("--batch", options.batches, "decode this many sequences at once")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->type_name("1,8,32");
+  app.add_option("--prompt", options.prompt, "tokens of the prefill; 0: none")
+      ->type_name("N")
+      ->capture_default_str();
+  app.add_option("--seconds", options.seconds, "measuring time for each row")
+      ->type_name("X")
+      ->capture_default_str();
   app.add_flag("--json", json, "one JSON object");
   if (!parse(app, argc, argv)) return FR_OK;
   refuse_download(model);
-  if (!model.model.empty() && !options.shape.empty()) usage("both a model and --shape were given (frwkv bench): give one");
+  if (!model.model.empty() && !options.shape.empty())
+    usage("both a model and --shape were given (frwkv bench): give one");
 
   options.path = model.model;
   options.load.strategy = model.strategy;
@@ -101,9 +121,12 @@ int run_bench(int argc, char** argv) {
     return !interrupted();
   };
   const auto report = fr::run_bench(options);
-  if (!report.ok()) throw faster_rwkv::Error(static_cast<fr_code>(report.error().code), report.error().message);
-  if (json) std::puts(describe(*report).dump(2).c_str());
-  else print_table(*report);
+  if (!report.ok())
+    throw faster_rwkv::Error(static_cast<fr_code>(report.error().code), report.error().message);
+  if (json)
+    std::puts(describe(*report).dump(2).c_str());
+  else
+    print_table(*report);
   return FR_OK;
 }
 

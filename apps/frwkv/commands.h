@@ -1,5 +1,5 @@
-// The commands of frwkv. Each parses its own arguments (argv[0] is its name), throws faster_rwkv::Error, and returns
-// the exit code.
+// The commands of frwkv. Each parses its own arguments (argv[0] is its name), throws faster_rwkv::Error, and
+// returns the exit code.
 #pragma once
 
 namespace fr::app {

@@ -23,18 +23,23 @@ struct Arguments {
 };
 
 bool parse_arguments(Arguments& a, int argc, char** argv) {
-  CLI::App app("Continue a text. The prompt is -p, -f or standard input, as it is; with a template it is one chat message.",
-               "generate");
+  CLI::App app(
+      "Continue a text. The prompt is -p, -f or standard input, as it is; with a template it is one chat "
+      "message.",
+      "generate");
   add_model_options(app, a.model);
   a.settings.max_tokens = fr_generate_options_default().max_tokens;
-  const CLI::Option* prompt = app.add_option("-p,--prompt", a.prompt, "the prompt; - is standard input")->type_name("TEXT");
-  app.add_option("-f,--file", a.file, "a file that holds the prompt (a newline at its end does not count)")->type_name("FILE");
+  const CLI::Option* prompt =
+      app.add_option("-p,--prompt", a.prompt, "the prompt; - is standard input")->type_name("TEXT");
+  app.add_option("-f,--file", a.file, "a file that holds the prompt (a newline at its end does not count)")
+      ->type_name("FILE");
   app.add_flag("--json", a.json, "one JSON object with text, tokens and timings");
   add_template_options(app, a.chat_template);
   add_sampling_options(app, a.settings, "most tokens to write (256); -1: no limit");
   if (!parse(app, argc, argv)) return false;
   a.has_prompt = prompt->count() > 0;
-  if (a.has_prompt && !a.file.empty()) usage("both --prompt and --file were given (frwkv generate): give one");
+  if (a.has_prompt && !a.file.empty())
+    usage("both --prompt and --file were given (frwkv generate): give one");
   return true;
 }
 
@@ -48,7 +53,8 @@ std::string without_newline(std::string text) {
 std::string read_prompt(const Arguments& a) {
   if (!a.file.empty()) return without_newline(read_file(a.file, "the prompt"));
   if (a.has_prompt && a.prompt != "-") return a.prompt;
-  if (!a.has_prompt && is_terminal(stdin)) usage("no prompt (frwkv generate): give -p TEXT, -f FILE or a pipe");
+  if (!a.has_prompt && is_terminal(stdin))
+    usage("no prompt (frwkv generate): give -p TEXT, -f FILE or a pipe");
   return without_newline(read_stdin());
 }
 
@@ -64,11 +70,22 @@ Generation run_model(const Model& model, const Arguments& a, const std::string& 
     options.think_visible = 1;
     return chat.send(prompt, sampler, options, on_text);
   }
-  if (!model.tokenizer()) usage("this model's vocabulary is not known (" + std::string(model.info().path) + "): give it with --vocab");
+  if (!model.tokenizer())
+    usage("this model's vocabulary is not known (" + std::string(model.info().path) +
+          "): give it with --vocab");
   std::vector<std::int32_t> tokens = model.tokenizer().encode(prompt);
   if (tokens.empty()) tokens.push_back(0);  // the beginning of a text
   faster_rwkv::State state(model);
-  return faster_rwkv::generate(model, state, tokens, sampler, options, on_text);
+  const std::uint64_t begin = state.tokens_seen();
+  ProgressBar bar;
+  return faster_rwkv::generate(model, state, tokens, sampler, options, [&](std::string_view piece) {
+    const std::uint64_t fed = state.tokens_seen() - begin;
+    if (fed < tokens.size())
+      bar.show("reading the prompt", fed, tokens.size(), false);
+    else
+      bar.clear();
+    return on_text(piece);
+  });
 }
 
 double per_second(int n, double seconds) { return seconds > 0 ? n / seconds : 0; }
@@ -89,8 +106,8 @@ Json describe(const Model& model, const Generation& g, std::uint64_t seed, doubl
                     {"generate_seconds", r.generate_seconds},
                     {"prompt_tokens_per_second", per_second(r.n_prompt, r.prompt_seconds)},
                     {"generated_tokens_per_second", per_second(r.n_generated, r.generate_seconds)}};
-  out["model"] = {{"path", i.path},       {"version", i.version},           {"format", i.format},
-                  {"strategy", i.strategy}, {"device", i.devices}, {"n_parameters", i.n_parameters}};
+  out["model"] = {{"path", i.path},         {"version", i.version}, {"format", i.format},
+                  {"strategy", i.strategy}, {"device", i.devices},  {"n_parameters", i.n_parameters}};
   return out;
 }
 
@@ -115,8 +132,11 @@ int run_generate(int argc, char** argv) {
     return !interrupted();
   };
   const Generation g = run_model(model, a, prompt, seed, on_text);
-  if (a.json) std::puts(describe(model, g, seed, load.count()).dump(2, ' ', false, Json::error_handler_t::replace).c_str());
-  else if (to_terminal) std::putchar('\n');
+  if (a.json)
+    std::puts(
+        describe(model, g, seed, load.count()).dump(2, ' ', false, Json::error_handler_t::replace).c_str());
+  else if (to_terminal)
+    std::putchar('\n');
   return g.result.finish == FR_FINISH_CANCELLED ? FR_INTERRUPTED : FR_OK;
 }
 

@@ -19,21 +19,27 @@ std::string text_of(const Json& value) { return value.is_string() ? value.get<st
 // "name 12, other 34" of an object.
 std::string pairs(const Json& object) {
   std::string out;
-  for (const auto& [key, value] : object.items()) out += (out.empty() ? "" : ", ") + key + " " + text_of(value);
+  for (const auto& [key, value] : object.items())
+    out += (out.empty() ? "" : ", ") + key + " " + text_of(value);
   return out;
 }
 
 void print_model(const Json& j) {
   const auto number = [&](const char* key) { return j.value(key, std::int64_t{0}); };
   line("version", "RWKV-" + j.value("version", ""));
-  line("parameters", count(static_cast<double>(number("n_parameters"))) + " (" + std::to_string(number("n_parameters")) + ")");
-  std::string sizes = std::to_string(number("n_layer")) + " layers, embedding " + std::to_string(number("n_embd")) +
-                      ", channel mix " + std::to_string(number("n_ffn")) + ", vocabulary " + std::to_string(number("n_vocab"));
-  if (number("n_head") > 0) sizes += ", " + std::to_string(number("n_head")) + " heads of " + std::to_string(number("head_size"));
+  line("parameters", count(static_cast<double>(number("n_parameters"))) + " (" +
+                         std::to_string(number("n_parameters")) + ")");
+  std::string sizes = std::to_string(number("n_layer")) + " layers, embedding " +
+                      std::to_string(number("n_embd")) + ", channel mix " + std::to_string(number("n_ffn")) +
+                      ", vocabulary " + std::to_string(number("n_vocab"));
+  if (number("n_head") > 0)
+    sizes += ", " + std::to_string(number("n_head")) + " heads of " + std::to_string(number("head_size"));
   line("sizes", sizes);
   if (j.contains("lora_ranks")) line("LoRA ranks", pairs(j["lora_ranks"]));
-  line("state", bytes(static_cast<std::uint64_t>(number("state_bytes"))) + " (" + std::to_string(number("state_size")) + " floats)");
-  line("tokenizer", j.contains("tokenizer") && j["tokenizer"].is_string() ? text_of(j["tokenizer"]) : "unknown: give --vocab");
+  line("state", bytes(static_cast<std::uint64_t>(number("state_bytes"))) + " (" +
+                    std::to_string(number("state_size")) + " floats)");
+  line("tokenizer", j.contains("tokenizer") && j["tokenizer"].is_string() ? text_of(j["tokenizer"])
+                                                                          : "unknown: give --vocab");
   const std::string reason = j.value("template_reason", "");
   line("template", j.value("template", "") + (reason.empty() ? "" : " (" + reason + ")"));
 }
@@ -41,10 +47,13 @@ void print_model(const Json& j) {
 void print_text(const Json& j) {
   line("file", j.value("path", ""));
   line("format", j.value("format", "") + ", " + bytes(j.value("file_size", std::uint64_t{0})));
-  if (j.value("kind", "") == "model") print_model(j);
-  else line("kind", j.value("kind", ""));
+  if (j.value("kind", "") == "model")
+    print_model(j);
+  else
+    line("kind", j.value("kind", ""));
   if (j.contains("tensors")) {
-    line("tensors", std::to_string(j["tensors"].size()) + (j.contains("dtypes") ? ": " + pairs(j["dtypes"]) : ""));
+    line("tensors",
+         std::to_string(j["tensors"].size()) + (j.contains("dtypes") ? ": " + pairs(j["dtypes"]) : ""));
   }
   line("fingerprint", j.value("fingerprint", ""));
   if (j.contains("metadata")) line("metadata", pairs(j["metadata"]));
@@ -66,8 +75,10 @@ int run_info(int argc, char** argv) {
   if (!parse(app, argc, argv)) return FR_OK;
   refuse_download(model);
   const std::string text = faster_rwkv::file_info_json(model.model, verify);
-  if (json) std::puts(text.c_str());
-  else print_text(Json::parse(text));
+  if (json)
+    std::puts(text.c_str());
+  else
+    print_text(Json::parse(text));
   return FR_OK;
 }
 

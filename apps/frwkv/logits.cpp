@@ -26,13 +26,16 @@ struct Arguments {
 };
 
 bool parse_arguments(Arguments& a, int argc, char** argv) {
-  CLI::App app("Run tokens through a model and write the logits as raw little-endian float32 rows.", "logits");
+  CLI::App app("Run tokens through a model and write the logits as raw little-endian float32 rows.",
+               "logits");
   add_model_options(app, a.model);
   app.add_option("--tokens", a.tokens, "token ids with commas between them")->type_name("1,2,3");
-  app.add_option("--tokens-file", a.tokens_file, "a file with a JSON array of token ids; - is standard input")->type_name("FILE");
+  app.add_option("--tokens-file", a.tokens_file, "a file with a JSON array of token ids; - is standard input")
+      ->type_name("FILE");
   app.add_flag("--all", a.all, "one row for every token, not only for the last");
   app.add_option("--chunk", a.chunk, "run N tokens at a time; 0: chosen")->type_name("N");
-  app.add_option("--state-in", a.state_in, "start from this state: a saved one or a tuned .pth")->type_name("FILE");
+  app.add_option("--state-in", a.state_in, "start from this state: a saved one or a tuned .pth")
+      ->type_name("FILE");
   app.add_option("--state-out", a.state_out, "write the state after the last token")->type_name("FILE");
   app.add_option("-o,--output", a.out, "write here instead of standard output")->type_name("FILE");
   if (!parse(app, argc, argv)) return false;
@@ -41,25 +44,30 @@ bool parse_arguments(Arguments& a, int argc, char** argv) {
 }
 
 std::vector<std::int32_t> read_tokens(const Arguments& a) {
-  if (a.tokens.empty() == a.tokens_file.empty()) usage("give either --tokens or --tokens-file (frwkv logits)");
+  if (a.tokens.empty() == a.tokens_file.empty())
+    usage("give either --tokens or --tokens-file (frwkv logits)");
   if (!a.tokens.empty()) return parse_token_list(a.tokens);
   const bool piped = a.tokens_file == "-";
-  return parse_token_json(piped ? read_stdin() : read_file(a.tokens_file, "the tokens"), piped ? "standard input" : a.tokens_file);
+  return parse_token_json(piped ? read_stdin() : read_file(a.tokens_file, "the tokens"),
+                          piped ? "standard input" : a.tokens_file);
 }
 
 void check_tokens(const std::vector<std::int32_t>& tokens, int n_vocab) {
   if (tokens.empty()) usage("no tokens (frwkv logits): give at least one");
   for (std::size_t i = 0; i < tokens.size(); ++i) {
     if (tokens[i] < 0 || tokens[i] >= n_vocab) {
-      usage("token id " + std::to_string(tokens[i]) + " at position " + std::to_string(i) + " is outside the vocabulary of " +
-            std::to_string(n_vocab) + " (frwkv logits): ids go from 0 to " + std::to_string(n_vocab - 1));
+      usage("token id " + std::to_string(tokens[i]) + " at position " + std::to_string(i) +
+            " is outside the vocabulary of " + std::to_string(n_vocab) +
+            " (frwkv logits): ids go from 0 to " + std::to_string(n_vocab - 1));
     }
   }
 }
 
 struct Output {
-  explicit Output(const std::string& path) : file(path.empty() ? stdout : std::fopen(path.c_str(), "wb")), name(path) {
-    if (file == nullptr) throw Error(FR_ERROR_RUNTIME, "cannot write the logits (" + path + "): " + std::strerror(errno));
+  explicit Output(const std::string& path)
+      : file(path.empty() ? stdout : std::fopen(path.c_str(), "wb")), name(path) {
+    if (file == nullptr)
+      throw Error(FR_ERROR_RUNTIME, "cannot write the logits (" + path + "): " + std::strerror(errno));
   }
   Output(const Output&) = delete;
   Output& operator=(const Output&) = delete;
@@ -68,7 +76,8 @@ struct Output {
   }
   void write(const std::vector<float>& rows) {
     if (std::fwrite(rows.data(), sizeof(float), rows.size(), file) != rows.size() || std::fflush(file) != 0) {
-      throw Error(FR_ERROR_RUNTIME, "cannot write the logits (" + (name.empty() ? "standard output" : name) + "): " + std::strerror(errno));
+      throw Error(FR_ERROR_RUNTIME, "cannot write the logits (" + (name.empty() ? "standard output" : name) +
+                                        "): " + std::strerror(errno));
     }
   }
   std::FILE* file;
@@ -79,7 +88,9 @@ struct Output {
 std::size_t chunk_size(const Arguments& a, int n_vocab) {
   if (a.chunk > 0) return static_cast<std::size_t>(a.chunk);
   constexpr std::size_t most = 256, budget = std::size_t{32} << 20;
-  return a.all ? std::clamp<std::size_t>(budget / (static_cast<std::size_t>(n_vocab) * sizeof(float)), 1, most) : most;
+  return a.all
+             ? std::clamp<std::size_t>(budget / (static_cast<std::size_t>(n_vocab) * sizeof(float)), 1, most)
+             : most;
 }
 
 }  // namespace
@@ -101,7 +112,8 @@ int run_logits(int argc, char** argv) {
     if (interrupted()) return FR_INTERRUPTED;
     bar.show("running", at, tokens.size(), false);
     const std::size_t end = std::min(at + chunk, tokens.size());
-    const std::vector<std::int32_t> part(tokens.begin() + static_cast<std::ptrdiff_t>(at), tokens.begin() + static_cast<std::ptrdiff_t>(end));
+    const std::vector<std::int32_t> part(tokens.begin() + static_cast<std::ptrdiff_t>(at),
+                                         tokens.begin() + static_cast<std::ptrdiff_t>(end));
     const fr_want want = a.all ? FR_WANT_ALL : end == tokens.size() ? FR_WANT_LAST : FR_WANT_NONE;
     out.write(faster_rwkv::step(model, state, part, want));
   }

@@ -33,9 +33,10 @@ constexpr Program programs[] = {
 int help() {
   std::puts("frwkv: RWKV language models, v4 to v7\n\nUsage: frwkv COMMAND [MODEL] [OPTIONS]\n");
   for (const Program& p : programs) std::printf("  %-10s %s\n", p.name, p.summary);
-  std::puts("  help       this text; help COMMAND: the options of a command\n"
-            "\nMODEL is a .pth or .safetensors file; the small model that ships when left out.\n"
-            "Every option has an environment variable: --top-p is FRWKV_TOP_P. frwkv --version tells the build.");
+  std::puts(
+      "  help       this text; help COMMAND: the options of a command\n"
+      "\nMODEL is a .pth or .safetensors file; the small model that ships when left out.\n"
+      "Every option has an environment variable: --top-p is FRWKV_TOP_P. frwkv --version tells the build.");
   return FR_OK;
 }
 
@@ -51,7 +52,8 @@ const Program* find(std::string_view name) {
   for (const Program& p : programs) names.emplace_back(p.name);
   const std::string_view meant = closest(name, names);
   usage("unknown command '" + name + "' (frwkv): " +
-        (meant.empty() ? "'frwkv help' lists the commands" : "did you mean 'frwkv " + std::string(meant) + "'?"));
+        (meant.empty() ? "'frwkv help' lists the commands"
+                       : "did you mean 'frwkv " + std::string(meant) + "'?"));
 }
 
 int run(int argc, char** argv) {
@@ -73,7 +75,8 @@ int run(int argc, char** argv) {
   if (program == nullptr) unknown_command(name);
   const int code = program->run(argc - 1, argv + 1);
   if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
-    throw faster_rwkv::Error(FR_ERROR_RUNTIME, "cannot write all of the output (standard output): is the disk full?");
+    throw faster_rwkv::Error(FR_ERROR_RUNTIME,
+                             "cannot write all of the output (standard output): is the disk full?");
   }
   return code;
 }
@@ -89,7 +92,8 @@ int main(int argc, char** argv) {
   } catch (const Error& e) {
     return fr::app::report("frwkv", e);
   } catch (const std::bad_alloc&) {
-    return fr::app::report("frwkv", Error(FR_ERROR_RUNTIME, "out of memory: free some, or use a smaller model"));
+    return fr::app::report("frwkv",
+                           Error(FR_ERROR_RUNTIME, "out of memory: free some, or use a smaller model"));
   } catch (const std::exception& e) {
     return fr::app::report("frwkv", Error(FR_ERROR_RUNTIME, e.what()));
   }

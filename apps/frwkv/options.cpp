@@ -1,6 +1,7 @@
 #include "options.h"
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "common/interrupt.h"
 #include "common/words.h"
@@ -41,16 +42,19 @@ void name_variables(CLI::App& app) {
   for (CLI::Option* option : app.get_options()) {
     if (option->get_lnames().empty() || option == app.get_help_ptr()) continue;
     std::string name = "FRWKV_" + option->get_lnames().front();
-    std::transform(name.begin(), name.end(), name.begin(),
-                   [](char c) { return c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c))); });
+    std::transform(name.begin(), name.end(), name.begin(), [](char c) {
+      return c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+    });
     option->envname(name);
   }
 }
 
 [[noreturn]] void unexpected(const CLI::App& app, const std::vector<std::string>& extras) {
   const std::string help = "see 'frwkv " + app.get_name() + " --help'";
-  const auto flag = std::find_if(extras.begin(), extras.end(), [](const std::string& e) { return e.size() > 1 && e[0] == '-'; });
-  if (flag == extras.end()) usage("unexpected argument '" + extras.front() + "' (frwkv " + app.get_name() + "): " + help);
+  const auto flag = std::find_if(extras.begin(), extras.end(),
+                                 [](const std::string& e) { return e.size() > 1 && e[0] == '-'; });
+  if (flag == extras.end())
+    usage("unexpected argument '" + extras.front() + "' (frwkv " + app.get_name() + "): " + help);
   const std::string name = flag->substr(0, flag->find('='));
   std::vector<std::string> known;
   for (const CLI::Option* option : app.get_options()) {
@@ -59,19 +63,22 @@ void name_variables(CLI::App& app) {
   }
   const std::vector<std::string_view> candidates(known.begin(), known.end());
   const std::string_view meant = closest(name, candidates);
-  usage("unknown option '" + name + "' (frwkv " + app.get_name() + "): " +
-        (meant.empty() ? help : "did you mean " + std::string(meant) + "?"));
+  usage("unknown option '" + name + "' (frwkv " + app.get_name() +
+        "): " + (meant.empty() ? help : "did you mean " + std::string(meant) + "?"));
 }
 
 // CLI11's message as ours: "Could not convert: --threads = x" and the like.
-std::string plain(std::string message) {
+std::string plain(const CLI::App& app, std::string message) {
   constexpr std::string_view conversion = "Could not convert: ";
-  if (message.starts_with(conversion)) {
-    const std::size_t equals = message.find(" = ");
-    if (equals != std::string::npos) {
-      return "'" + message.substr(equals + 3) + "' is not a value for " +
-             message.substr(conversion.size(), equals - conversion.size());
-    }
+  const std::size_t equals = message.find(" = ");
+  if (message.starts_with(conversion) && equals != std::string::npos) {
+    const std::string name = message.substr(conversion.size(), equals - conversion.size()),
+                      value = message.substr(equals + 3);
+    const CLI::Option* option = app.get_option_no_throw(name);
+    const char* variable = option == nullptr ? nullptr : std::getenv(option->get_envname().c_str());
+    const bool from_variable = variable != nullptr && value == variable;
+    return "'" + value + "' is not a value for " +
+           (from_variable ? "the variable " + option->get_envname() : name);
   }
   if (message.ends_with(" missing")) return message.substr(0, message.find(':')) + " needs a value";
   std::replace(message.begin(), message.end(), '\n', ' ');
@@ -83,9 +90,11 @@ std::string plain(std::string message) {
 void usage(const std::string& message) { throw Error(FR_ERROR_USAGE, message); }
 
 void add_model_options(CLI::App& app, ModelOptions& o) {
-  app.add_option("-m,--model,MODEL", o.model, "model file; the small model that ships when left out")->type_name("FILE");
+  app.add_option("-m,--model,MODEL", o.model, "model file; the small model that ships when left out")
+      ->type_name("FILE");
   app.add_option_function<std::string>(
-         "--hf", [&o](const std::string& name) { o.model = "hf:" + name; }, "a model on Hugging Face, like -m hf:REPO:FILE")
+         "--hf", [&o](const std::string& name) { o.model = "hf:" + name; },
+         "a model on Hugging Face, like -m hf:REPO:FILE")
       ->type_name("REPO:FILE");
   app.add_option("--strategy", o.strategy, "device and number format, e.g. \"cpu fp32\"")->type_name("TEXT");
   app.add_option("-t,--threads", o.threads, "threads; 0: one per core")->type_name("N");
@@ -111,24 +120,34 @@ void add_sampling_options(CLI::App& app, Settings& s, const char* max_tokens_hel
   number("--frequency-penalty", p.frequency_penalty, "0: off");
   number("--penalty-decay", p.penalty_decay, "what is left of a penalty after each token");
   app.add_option("--sampler", s.sampler, "rwkv, albatross or ai00: the rules of that program")
-      ->type_name("NAME")->group(group)->capture_default_str();
-  app.add_option_function<std::string>("-s,--seed", [&s](const std::string& t) { s.seed = parse_seed(t); },
-                                       "same seed, same text; random when left out")
-      ->type_name("N")->group(group);
+      ->type_name("NAME")
+      ->group(group)
+      ->capture_default_str();
+  app.add_option_function<std::string>(
+         "-s,--seed", [&s](const std::string& t) { s.seed = parse_seed(t); },
+         "same seed, same text; random when left out")
+      ->type_name("N")
+      ->group(group);
   app.add_option("--stop,-r", s.stops, "end the text before this string; may be repeated")
-      ->allow_extra_args(false)->type_name("TEXT")->group(group);
+      ->allow_extra_args(false)
+      ->type_name("TEXT")
+      ->group(group);
   app.add_option_function<std::vector<std::string>>(
          "--logit-bias",
          [&s](const std::vector<std::string>& all) {
-           for (const std::string& t : all) s.logit_bias.push_back(parse_logit_bias(t));
+           for (const std::string& t : all) add_logit_bias(t, s);
          },
          "add B to the logit of token ID; ID=-inf bans it; may be repeated")
-      ->allow_extra_args(false)->type_name("ID=B")->group(group);
+      ->allow_extra_args(false)
+      ->type_name("ID=B")
+      ->group(group);
 }
 
 void add_template_options(CLI::App& app, TemplateOptions& o) {
-  app.add_option("--template", o.name, std::string("chat template: auto, ") + fr_template_names())->type_name("NAME");
-  app.add_option("--think", o.think, "off, fast, on, low, medium, high: reasoning before the answer")->type_name("MODE");
+  app.add_option("--template", o.name, std::string("chat template: auto, ") + fr_template_names())
+      ->type_name("NAME");
+  app.add_option("--think", o.think, "off, fast, on, low, medium, high: reasoning before the answer")
+      ->type_name("MODE");
   app.add_option("--system", o.system, "system text at the start")->type_name("TEXT");
 }
 
@@ -146,7 +165,8 @@ bool parse(CLI::App& app, int argc, char** argv) {
     return false;
   } catch (const CLI::ParseError& e) {
     if (!app.remaining().empty()) unexpected(app, app.remaining());
-    usage(plain(e.what()) + " (frwkv " + app.get_name() + "): see 'frwkv " + app.get_name() + " --help'");
+    usage(plain(app, e.what()) + " (frwkv " + app.get_name() + "): see 'frwkv " + app.get_name() +
+          " --help'");
   }
   if (!app.remaining().empty()) unexpected(app, app.remaining());
   return true;
@@ -160,7 +180,8 @@ void refuse_download(const ModelOptions& o) {
 
 faster_rwkv::Model load_model(const ModelOptions& o) {
   refuse_download(o);
-  if (o.threads < 0) usage(std::to_string(o.threads) + " threads (--threads): give 1 or more, or 0 for one per core");
+  if (o.threads < 0)
+    usage(std::to_string(o.threads) + " threads (--threads): give 1 or more, or 0 for one per core");
   ProgressBar bar;
   fr_load_options options = fr_load_options_default();
   const auto or_null = [](const std::string& s) { return s.empty() ? nullptr : s.c_str(); };

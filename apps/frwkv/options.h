@@ -27,8 +27,8 @@ void add_model_options(CLI::App& app, ModelOptions& options);
 void add_sampling_options(CLI::App& app, Settings& settings, const char* max_tokens_help);
 void add_template_options(CLI::App& app, TemplateOptions& options);
 
-// Parses the arguments of one command. Every option gets a variable (--top-k: FRWKV_TOP_K); arguments win over it.
-// False: help was asked for and printed. Throws faster_rwkv::Error (usage).
+// Parses the arguments of one command. Every option gets a variable (--top-k: FRWKV_TOP_K); arguments win
+// over it. False: help was asked for and printed. Throws faster_rwkv::Error (usage).
 bool parse(CLI::App& app, int argc, char** argv);
 
 // "hf:..." names a download, which this version cannot do. Throws faster_rwkv::Error.

@@ -19,8 +19,9 @@ std::vector<std::int32_t> parse_token_list(std::string_view text) {
     std::int32_t id = 0;
     const auto [stop, error] = std::from_chars(word.data(), word.data() + word.size(), id);
     if (error != std::errc{} || stop != word.data() + word.size()) {
-      throw Error(FR_ERROR_USAGE, "'" + std::string(word) + "' at position " + std::to_string(ids.size()) +
-                                      " is not a token id (--tokens): give whole numbers with commas between them");
+      throw Error(FR_ERROR_USAGE,
+                  "'" + std::string(word) + "' at position " + std::to_string(ids.size()) +
+                      " is not a token id (--tokens): give whole numbers with commas between them");
     }
     ids.push_back(id);
     at = end + 1;
@@ -36,11 +37,12 @@ std::vector<std::int32_t> parse_token_json(std::string_view text, const std::str
   std::vector<std::int32_t> ids;
   ids.reserve(json.size());
   for (const auto& item : json) {
-    const bool fits = item.is_number_integer() &&
-                      (item.is_number_unsigned() ? item.get<std::uint64_t>() <= INT32_MAX
-                                                 : item.get<std::int64_t>() >= INT32_MIN);
+    const bool fits =
+        item.is_number_integer() && (item.is_number_unsigned() ? item.get<std::uint64_t>() <= INT32_MAX
+                                                               : item.get<std::int64_t>() >= INT32_MIN);
     if (!fits) {
-      throw Error(FR_ERROR_USAGE, "the item at position " + std::to_string(ids.size()) + " is not a token id" + wanted);
+      throw Error(FR_ERROR_USAGE,
+                  "the item at position " + std::to_string(ids.size()) + " is not a token id" + wanted);
     }
     ids.push_back(item.get<std::int32_t>());
   }

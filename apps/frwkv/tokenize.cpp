@@ -15,7 +15,8 @@ using faster_rwkv::Tokenizer;
 Tokenizer tokenizer_of(const std::string& model) {
   const auto info = nlohmann::json::parse(faster_rwkv::file_info_json(model));
   const auto name = info.find("tokenizer");  // a path, "World (built in)", or null
-  if (name == info.end() || !name->is_string()) usage("this model's vocabulary is not known (" + model + "): give it with --vocab");
+  if (name == info.end() || !name->is_string())
+    usage("this model's vocabulary is not known (" + model + "): give it with --vocab");
   const auto path = name->get<std::string>();
   return Tokenizer::load(path.starts_with("World (") ? "" : path);
 }
@@ -30,7 +31,8 @@ int run_tokenize(int argc, char** argv) {
   app.add_option("-m,--model,MODEL", model, "use the vocabulary of this model file")->type_name("FILE");
   app.add_flag("-d,--decode", decode, "a JSON array of ids on standard input, bytes on standard output");
   if (!parse(app, argc, argv)) return FR_OK;
-  if (!vocab.empty() && !model.empty()) usage("both --vocab and --model were given (frwkv tokenize): give one");
+  if (!vocab.empty() && !model.empty())
+    usage("both --vocab and --model were given (frwkv tokenize): give one");
 
   const Tokenizer tokenizer = model.empty() ? Tokenizer::load(vocab) : tokenizer_of(model);
   const std::string input = read_stdin();
@@ -40,7 +42,8 @@ int run_tokenize(int argc, char** argv) {
     return FR_OK;
   }
   std::string line = "[";
-  for (const std::int32_t id : tokenizer.encode(input)) line += (line.size() > 1 ? "," : "") + std::to_string(id);
+  for (const std::int32_t id : tokenizer.encode(input))
+    line += (line.size() > 1 ? "," : "") + std::to_string(id);
   std::puts((line + "]").c_str());
   return FR_OK;
 }

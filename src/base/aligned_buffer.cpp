@@ -8,6 +8,7 @@ namespace fr {
 namespace {
 
 constexpr std::size_t huge_page = std::size_t{2} << 20;
+constexpr std::size_t most = std::size_t{1} << 39;  // more is a mistake
 
 std::string megabytes(std::size_t bytes) { return std::to_string((bytes + (1u << 20) - 1) >> 20) + " MB"; }
 
@@ -20,7 +21,7 @@ Result<AlignedBuffer> AlignedBuffer::allocate(std::size_t bytes, const std::stri
   if (bytes == 0) return buffer;
   const std::size_t unit = bytes >= 2 * huge_page ? huge_page : alignment;
   void* data = nullptr;
-  if (bytes > SIZE_MAX - unit || ::posix_memalign(&data, unit, (bytes + unit - 1) / unit * unit) != 0) {
+  if (bytes > most || ::posix_memalign(&data, unit, (bytes + unit - 1) / unit * unit) != 0) {
     return runtime_error("not enough memory for " + megabytes(bytes) + " (" + what + "): free memory or ask for less");
   }
 #ifdef MADV_HUGEPAGE

@@ -26,6 +26,8 @@ struct TensorView {
 
   std::int64_t size() const;  // number of elements
   bool contiguous() const;    // row-major without gaps
+  // More elements than places (a stride of 0): a small file may claim a huge tensor.
+  bool shares_elements() const { return static_cast<std::uint64_t>(size()) * dtype_size(dtype) > bytes().size(); }
   std::span<const std::byte> bytes() const;  // the byte range that the elements span
   // Elements [begin, begin + out.size()) in row-major order of `shape`, converted to float32.
   // Weight dtypes (fp32, fp16, bf16) only.

@@ -44,6 +44,18 @@ bool is_tuned_state(const std::string& name) { return name.ends_with(".att.time_
 
 }  // namespace
 
+std::string name_list(std::span<const std::string> names, std::size_t most) {
+  constexpr std::size_t longest = 100;
+  std::string list;
+  for (std::size_t i = 0; i < std::min(names.size(), most); ++i) {
+    std::string name = names[i].substr(0, longest);
+    std::replace_if(
+        name.begin(), name.end(), [](char c) { return c < 0x20 || c > 0x7e; }, '?');
+    list += (i > 0 ? ", " : "") + name + (names[i].size() > longest ? "..." : "");
+  }
+  return names.size() > most ? list + " and " + std::to_string(names.size() - most) + " more" : list;
+}
+
 Binder::Binder(const Checkpoint& file, std::function<WeightStore&(int layer)> store, Progress progress)
     : file_(file), store_(std::move(store)), progress_(std::move(progress)) {
   for (const TensorView& t : file.tensors) bytes_total_ += t.bytes().size();
@@ -82,7 +94,7 @@ const TensorView* Binder::find(const std::string& name) {
          "this file is quantised or converted, get the original");
     return nullptr;
   }
-  if (static_cast<std::uint64_t>(t->size()) * dtype_size(t->dtype) > t->bytes().size()) {
+  if (t->shares_elements()) {
     fail(name, "its " + t->shape_string() + " elements share memory", not_this_model);
     return nullptr;
   }
@@ -175,17 +187,13 @@ void Binder::factor(const std::string& name, Mat& m, int in, int out, int i) {
 
 Status Binder::finish() const {
   if (!ok()) return status_;
-  constexpr std::size_t most_named = 8;
-  std::string names;
-  std::size_t unknown = 0;
+  std::vector<std::string> unknown;
   for (const TensorView& t : file_.tensors) {
-    if (used_.contains(t.name) || is_tuned_state(t.name)) continue;
-    if (++unknown <= most_named) names += (unknown > 1 ? ", " : "") + t.name;
+    if (!used_.contains(t.name) && !is_tuned_state(t.name)) unknown.push_back(t.name);
   }
-  if (unknown == 0) return {};
-  if (unknown > most_named) names += " and " + std::to_string(unknown - most_named) + " more";
-  return file_error("tensors that this RWKV version does not have: " + names + " (" + file_.path +
-                    "): the file is a variant that this program does not run, get the original");
+  if (unknown.empty()) return {};
+  return file_error("tensors that this RWKV version does not have: " + name_list(unknown, 8) + " (" +
+                    file_.path + "): the file is a variant that this program does not run, get the original");
 }
 
 }  // namespace fr

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <functional>
 #include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -60,6 +61,9 @@ class WeightStore {
 
 // How the stored number becomes the one the model uses.
 enum class Transform : std::uint8_t { none, one_minus, exp, neg_exp, exp_neg_exp };
+
+// Tensor names for a message, "a, b and 3 more": unprintable bytes become '?', long names are cut.
+std::string name_list(std::span<const std::string> names, std::size_t most);
 
 // Finds the tensors of one model in a checkpoint. Every call names the tensor and its expected shape; the first
 // problem (missing, wrong shape, wrong type) is kept and later calls do nothing, so models need no error handling.

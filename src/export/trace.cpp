@@ -279,7 +279,7 @@ class Player {
       case OpKind::scan:
         break;  // not one value
     }
-    FR_CHECK(!"a node with one output");
+    FR_CHECK(n.op != OpKind::output && n.op != OpKind::scan);
     return {};
   }
 

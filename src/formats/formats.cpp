@@ -48,15 +48,11 @@ constexpr Magic magics[] = {
     {"\x93NUMPY", {"this is a NumPy array", other_format}},
     {"\x1f\x8b", {"this is a gzip archive", unpack}},
     {"\x28\xb5\x2f\xfd", {"this is a zstd archive", unpack}},
-    {"\xfd"
-     "7zXZ",
-     {"this is an xz archive", unpack}},
+    {"\3757zXZ", {"this is an xz archive", unpack}},
     {"7z\xbc\xaf", {"this is a 7z archive", unpack}},
     {"BZh", {"this is a bzip2 archive", unpack}},
     {"Rar!", {"this is a RAR archive", unpack}},
-    {"\x7f"
-     "ELF",
-     {"this is a program", give_weights}},
+    {"\177ELF", {"this is a program", give_weights}},
     {"%PDF", {"this is a PDF document", give_weights}},
     {"version https://git-lfs",
      {"this is a git-lfs pointer, not the file itself", "run `git lfs pull`, or download the file"}},
@@ -75,7 +71,7 @@ bool is_text(std::string_view head) {
 
 // A msgpack map: of words to values (.fr models), or of numbers to byte strings (tokenizer_model).
 std::optional<Refused> msgpack(std::string_view head) {
-  const auto u = [&](std::size_t i) { return i < head.size() ? static_cast<unsigned char>(head[i]) : 0; };
+  const auto u = [&](std::size_t i) { return i < head.size() ? static_cast<unsigned char>(head[i]) : 0u; };
   const std::size_t key = u(0) > 0x80 && u(0) < 0x90 ? 1 : u(0) == 0xde ? 3 : u(0) == 0xdf ? 5 : 0;
   if (key == 0) return std::nullopt;
   if (u(key) > 0xa0 && u(key) < 0xc0) {

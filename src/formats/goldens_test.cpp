@@ -28,13 +28,19 @@ double element(const TensorView& t, std::int64_t offset) {
 }
 
 // Every element in row-major order, by another way than TensorView::read.
-std::vector<double> elements(const TensorView& t, std::size_t dimension = 0, std::int64_t offset = 0) {
-  if (dimension == t.shape.size()) return {element(t, offset)};
-  std::vector<double> out;
-  for (std::int64_t i = 0; i < t.shape[dimension]; ++i) {
-    const auto part = elements(t, dimension + 1, offset + i * t.stride[dimension]);
-    out.insert(out.end(), part.begin(), part.end());
+void append_elements(const TensorView& t, std::size_t dimension, std::int64_t offset,
+                     std::vector<double>& out) {
+  if (dimension == t.shape.size()) {
+    out.push_back(element(t, offset));
+    return;
   }
+  for (std::int64_t i = 0; i < t.shape[dimension]; ++i) {
+    append_elements(t, dimension + 1, offset + i * t.stride[dimension], out);
+  }
+}
+std::vector<double> elements(const TensorView& t) {
+  std::vector<double> out;
+  append_elements(t, 0, 0, out);
   return out;
 }
 

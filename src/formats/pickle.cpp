@@ -361,18 +361,9 @@ Result<Pickle> Pickle::read(std::span<const std::byte> bytes, std::size_t begin,
 
 std::span<const PickleValue> Pickle::items(const PickleValue& container) const {
   const auto index = static_cast<std::size_t>(container.integer);
-  switch (container.kind) {
-    case Kind::tuple:
-    case Kind::call:
-    case Kind::persistent:
-      return {fixed_.data() + index, container.length};
-    case Kind::list:
-    case Kind::dict:
-      return growing_[index];
-    default:
-      FR_CHECK(!"a value without items");
-  }
-  return {};
+  if (container.is(Kind::list) || container.is(Kind::dict)) return growing_[index];
+  FR_CHECK(container.is(Kind::tuple) || container.is(Kind::call) || container.is(Kind::persistent));
+  return {fixed_.data() + index, container.length};
 }
 
 }  // namespace fr

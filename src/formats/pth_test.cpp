@@ -229,10 +229,10 @@ TEST(Pth, StrangeDescriptionsAreErrors) {
   expect_error(with_storage([](auto& p) { p.storage("UntypedStorage", "0", 24); }), "no dtype");
   expect_error(with_storage([](auto& p) { p.storage("ComplexFloatStorage", "0", 3); }),
                "torch.ComplexFloatStorage");
-  for (const auto& [begin, count] : {std::pair{-1, 2}, {0, 7}, {7, 0}, {0, -1}}) {
+  for (const auto& range : {std::pair{-1, 2}, {0, 7}, {7, 0}, {0, -1}}) {
     expect_error(with_storage([&](auto& p) {
                    p.mark().text("storage").global("torch", "FloatStorage").text("0").text("cpu").integer(6);
-                   p.mark().text("1").integer(begin).integer(count).tuple().tuple().raw("Q");
+                   p.mark().text("1").integer(range.first).integer(range.second).tuple().tuple().raw("Q");
                  }),
                  "not described");
   }

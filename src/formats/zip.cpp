@@ -48,17 +48,17 @@ class Parser {
     entries.reserve(directory.count);
     std::vector<Extent> extents;
     extents.reserve(directory.count);
-    std::uint64_t at = directory.offset;
+    std::uint64_t position = directory.offset;
     const std::uint64_t end = directory.offset + directory.size;
     for (std::uint64_t i = 0; i < directory.count; ++i) {
-      FR_TRY(const Central central, read_central(at, end));
+      FR_TRY(const Central central, read_central(position, end));
       FR_OK(check_central(central));
       FR_TRY(const auto data, locate(central, directory.offset));
       extents.push_back(
           {central.header, static_cast<std::uint64_t>(data.data() - bytes_.data()) + data.size()});
       if (!central.name.ends_with('/')) entries.push_back({central.name, data, central.crc});
     }
-    if (at != end) return fault("the ZIP directory has bytes after its last entry");
+    if (position != end) return fault("the ZIP directory has bytes after its last entry");
     std::sort(extents.begin(), extents.end());
     for (std::size_t i = 1; i < extents.size(); ++i) {
       if (extents[i].begin < extents[i - 1].end) {
@@ -134,7 +134,7 @@ class Parser {
     return d;
   }
 
-  // Reads the record at `at` and moves past it.
+  // Reads the record at `position` and moves past it.
   Result<Central> read_central(std::uint64_t& position, std::uint64_t end) const {
     const std::uint64_t p = position;
     if (end - p < central_size || at<std::uint32_t>(p) != central_signature) {

@@ -21,8 +21,8 @@ struct ModelInfo {
   int n_embd = 0;
   int n_vocab = 0;
   int n_ffn = 0;
-  int n_head = 0;     // 0 for v4
-  int head_size = 0;  // 0 for v4
+  int n_head = 0;                                       // 0 for v4
+  int head_size = 0;                                    // 0 for v4
   std::vector<std::pair<std::string, int>> lora_ranks;  // v6: mix, decay; v7: w, a, v, g
   std::vector<std::string> notes;                       // what is odd about the file
 };
@@ -41,8 +41,8 @@ class Model {
 
   // Finds all weights. Call once; then check binder.finish().
   virtual void bind(Binder& binder) = 0;
-  // The three parts of a step. embed: tokens -> stream. layers: [begin, end). head: the final norm of the wanted
-  // rows, {wanted, 1, D} ("hidden"), and from it the logits, {wanted, 1, V}.
+  // The three parts of a step. embed: tokens -> stream. layers: [begin, end). head: the final norm of the
+  // wanted rows, {wanted, 1, D} ("hidden"), and from it the logits, {wanted, 1, V}.
   virtual Stream embed(Ops& op) const = 0;
   virtual void layers(Ops& op, Stream& stream, int begin, int end) const = 0;
   virtual Tensor hidden(Ops& op, Stream& stream) const = 0;
@@ -55,14 +55,14 @@ class Model {
   StateSpec state_;
 };
 
-// Recognises the version from tensor names and shapes (set checks, never order or file name) and makes its model.
-// Errors: no RWKV model (with a guess what it is), a version that is known but not supported (v7a, v7b, v8, hybrids),
-// missing tensors, shapes that contradict each other.
+// Recognises the version from tensor names and shapes (set checks, never order or file name) and makes its
+// model. Errors: no RWKV model (with a guess what it is), a version that is known but not supported (v7a,
+// v7b, v8, hybrids), missing tensors, shapes that contradict each other.
 Result<std::unique_ptr<Model>> make_model(const Checkpoint& file);
 
-// A tuned initial state ("blocks.N.att.time_state", in its own file or merged into the model): canonical values of a
-// fresh state with these recurrences filled in; empty when the file has none. v5/v6 files store [H][value][key] and
-// are transposed; v7 files are read as they are ([H][value][key] is v7's own layout).
+// A tuned initial state ("blocks.N.att.time_state", in its own file or merged into the model): canonical
+// values of a fresh state with these recurrences filled in; empty when the file has none. v5/v6 files store
+// [H][value][key] and are transposed; v7 files are read as they are ([H][value][key] is v7's own layout).
 Result<std::vector<float>> tuned_state(const Checkpoint& file, const Model& model);
 
 }  // namespace fr

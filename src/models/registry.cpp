@@ -1,5 +1,4 @@
-// Which RWKV version a file holds, by set checks on tensor names and shapes; what else it may be, for the
-// error.
+// Which RWKV version a file holds, by set checks on tensor names and shapes, and what else it may be.
 #include <algorithm>
 #include <array>
 
@@ -18,6 +17,7 @@ constexpr std::array versions{Version{"4", &make_rwkv4},   Version{"5.0", &make_
                               Version{"6", &make_rwkv6},   Version{"7", &make_rwkv7}};
 
 constexpr std::string_view time_state = ".att.time_state";
+std::string time_state_name(int layer) { return "blocks." + std::to_string(layer) + std::string(time_state); }
 
 bool any_name(const Checkpoint& file, std::string_view part) {
   return std::any_of(file.tensors.begin(), file.tensors.end(),
@@ -106,12 +106,10 @@ Status refuse_relatives(const Checkpoint& file) {
   return {};
 }
 
-// "emb.weight, ..." for a file that nobody knows.
 std::string some_names(const Checkpoint& file) {
-  std::string names;
-  const std::size_t n = std::min<std::size_t>(file.tensors.size(), 3);
-  for (std::size_t i = 0; i < n; ++i) names += (i > 0 ? ", " : "") + file.tensors[i].name;
-  return names + (file.tensors.size() > n ? ", ..." : "");
+  std::vector<std::string> names;
+  for (const TensorView& t : file.tensors) names.push_back(t.name);
+  return name_list(names, 3);
 }
 
 Status refuse_strangers(const Checkpoint& file) {
@@ -154,6 +152,28 @@ Result<std::string> recognise(const Checkpoint& file) {
                     "): give a plain RWKV-4 to RWKV-7 model");
 }
 
+// A tuned state has exactly one matrix of the right shape for each layer.
+Status check_tuned_state(const Checkpoint& file, const ModelInfo& info) {
+  const auto wrong = [&](const std::string& what) {
+    return file_error(what + " (" + file.path + "): give a state that was tuned for this model");
+  };
+  if (info.version == "4") return wrong("RWKV-4 has no tuned states");
+  const TensorView expected{{}, DType::f32, {info.n_head, info.head_size, info.head_size}, {}, nullptr};
+  for (int layer = 0; layer < info.n_layer; ++layer) {
+    const std::string name = time_state_name(layer);
+    const TensorView* t = file.find(name);
+    if (t == nullptr) return wrong("tensor " + name + " is missing");
+    if (t->shape != expected.shape || !is_weight_dtype(t->dtype) || t->shares_elements()) {
+      return wrong("tensor " + name + ": expected " + expected.shape_string() +
+                   " of fp32, fp16 or bf16, found " + t->shape_string() + " of " +
+                   std::string(dtype_name(t->dtype)));
+    }
+  }
+  const std::string beyond = time_state_name(info.n_layer);
+  if (has(file, beyond)) return wrong("tensor " + beyond + " is one layer too many");
+  return {};
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Model>> make_model(const Checkpoint& file) {
@@ -166,30 +186,16 @@ Result<std::unique_ptr<Model>> make_model(const Checkpoint& file) {
 
 Result<std::vector<float>> tuned_state(const Checkpoint& file, const Model& model) {
   if (!any_name(file, time_state)) return std::vector<float>{};
-  const ModelInfo& info = model.info();
-  const auto wrong = [&](const std::string& what) {
-    return file_error(what + " (" + file.path + "): give a state that was tuned for this model");
-  };
-  if (info.version == "4") return wrong("RWKV-4 has no tuned states");
+  FR_OK(check_tuned_state(file, model.info()));
   std::vector<float> state(static_cast<std::size_t>(model.state().size));
   for (const StateBlock& block : model.state().blocks) {
-    float* values = state.data() + block.offset;
-    std::fill_n(values, block.size, block.initial);
+    const std::span values(state.data() + block.offset, static_cast<std::size_t>(block.size));
+    std::fill(values.begin(), values.end(), block.initial);
     if (!block.name.ends_with(".att.kv")) continue;
-    const std::string name = "blocks." + std::to_string(block.layer) + std::string(time_state);
-    const TensorView* t = file.find(name);
-    if (t == nullptr) return wrong("tensor " + name + " is missing");
-    const std::int64_t heads = info.n_head, size = info.head_size;
-    if (t->shape != std::vector<std::int64_t>{heads, size, size} || !is_weight_dtype(t->dtype)) {
-      return wrong("tensor " + name + " has shape " + t->shape_string() + ", expected [" +
-                   std::to_string(heads) + ", " + std::to_string(size) + ", " + std::to_string(size) + "]");
-    }
-    TensorView view = *t;  // v5, v6: [H][value][key] in the file, [H][key][value] in the state
-    if (info.version != "7") std::swap(view.stride[1], view.stride[2]);
-    view.read(0, {values, static_cast<std::size_t>(block.size)});
+    TensorView view = *file.find(time_state_name(block.layer));
+    if (model.info().version != "7") std::swap(view.stride[1], view.stride[2]);
+    view.read(0, values);
   }
-  const std::string beyond = "blocks." + std::to_string(info.n_layer) + std::string(time_state);
-  if (has(file, beyond)) return wrong("tensor " + beyond + " is one layer too many");
   return state;
 }
 

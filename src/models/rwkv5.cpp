@@ -35,8 +35,6 @@ class Rwkv5 final : public Trunk {
     b.vec("att.time_mix_k", l.mix[0], 1, d, Transform::one_minus);
     b.vec("att.time_mix_v", l.mix[1], 1, d, Transform::one_minus);
     b.vec("att.time_mix_r", l.mix[2], 1, d, Transform::one_minus);
-    b.head_vec("att.time_decay", l.decay, heads, size, Transform::exp_neg_exp);
-    bind_bonus(b, l.bonus);
     b.mat("att.key", l.key, att, d);
     b.mat("att.value", l.value, att, d);
     b.mat("att.receptance", l.receptance, att, d);
@@ -46,12 +44,13 @@ class Rwkv5 final : public Trunk {
       b.vec("att.time_mix_g", l.gated_mix[3], 1, d, Transform::one_minus);
       b.mat("att.gate", l.gate, att, d);
     }
+    b.head_vec("att.time_decay", l.decay, heads, size, Transform::exp_neg_exp);
+    bind_bonus(b, l.bonus);
     b.norm("att.ln_x", l.ln_x, att);
     l.channel_mix.bind(b, info_, "ffn.time_mix_", Transform::one_minus);
   }
 
-  // time_faaaa is the bonus itself; time_first its logarithm, unless it is given per channel (renamed
-  // time_faaaa).
+  // time_faaaa is the bonus itself; time_first its logarithm, but per channel it is a renamed time_faaaa.
   void bind_bonus(Binder& b, Vec& bonus) const {
     if (b.has("att.time_faaaa")) return b.head_vec("att.time_faaaa", bonus, info_.n_head, info_.head_size);
     const bool per_channel = b.dim("att.time_first", 1) > 1;

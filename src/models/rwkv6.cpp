@@ -37,12 +37,12 @@ class Rwkv6 final : public Trunk {
     b.norm("ln1", l.ln1, d);
     b.vec("att.time_maa_x", l.mix.maa_x, 1, d);
     const int mix_rank = b.dim("att.time_maa_w2", 1);
-    b.factor("att.time_maa_w1", l.mix.w1, d, 5 * mix_rank);
     for (int i = 0; i < 5; ++i) {
       const auto part = static_cast<std::size_t>(i);
       b.vec(std::string("att.time_maa_") + "wkvrg"[i], l.mix.maa[part], 1, d);
       b.factor("att.time_maa_w2", l.mix.w2[part], mix_rank, d, i);
     }
+    b.factor("att.time_maa_w1", l.mix.w1, d, 5 * mix_rank);
     const int decay_rank = b.dim("att.time_decay_w1", 1);
     b.factor("att.time_decay_w1", l.decay.down, d, decay_rank);
     b.factor("att.time_decay_w2", l.decay.up, decay_rank, att);

@@ -59,7 +59,8 @@ Result<double> measure_read_bandwidth(int threads) {
       const auto start = Clock::now();
       result += sum(mine);
       gate.arrive_and_wait();
-      if (t == 0) seconds[static_cast<std::size_t>(r)] = std::chrono::duration<double>(Clock::now() - start).count();
+      if (t == 0)
+        seconds[static_cast<std::size_t>(r)] = std::chrono::duration<double>(Clock::now() - start).count();
     }
   };
   std::vector<std::jthread> helpers;

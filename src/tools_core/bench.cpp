@@ -15,7 +15,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 // A line of /proc/self/status, in bytes; 0 where there is none.
 std::int64_t process_memory(const std::string& name) {
@@ -26,7 +28,8 @@ std::int64_t process_memory(const std::string& name) {
   return 0;
 }
 
-// Bytes of the matrices and vectors that every step reads: everything but the embedding, whose rows are looked up.
+// Bytes of the matrices and vectors that every step reads: everything but the embedding, whose rows are
+// looked up.
 std::int64_t bytes_per_step(const Engine& engine) {
   const ModelInfo& i = engine.info();
   const std::int64_t table = std::int64_t{i.n_vocab} * i.n_embd;
@@ -60,15 +63,19 @@ class Bench {
     // Last, because it needs memory itself.
     FR_TRY(report_.bandwidth, measure_read_bandwidth(options_.load.threads));
     for (BenchSpeed& s : report_.decode) s.bandwidth_share = s.read_per_second / report_.bandwidth;
-    if (report_.prefill) report_.prefill->bandwidth_share = report_.prefill->read_per_second / report_.bandwidth;
+    if (report_.prefill)
+      report_.prefill->bandwidth_share = report_.prefill->read_per_second / report_.bandwidth;
     return std::move(report_);
   }
 
  private:
   Status check() const {
-    if (options_.prompt < 0) return usage_error("a prompt of " + std::to_string(options_.prompt) + " tokens (--prompt): give 0 or more");
+    if (options_.prompt < 0)
+      return usage_error("a prompt of " + std::to_string(options_.prompt) +
+                         " tokens (--prompt): give 0 or more");
     for (const int batch : options_.batches) {
-      if (batch < 1 || batch > 4096) return usage_error("a batch of " + std::to_string(batch) + " (--batch): give 1 to 4096");
+      if (batch < 1 || batch > 4096)
+        return usage_error("a batch of " + std::to_string(batch) + " (--batch): give 1 to 4096");
     }
     if (options_.shape.empty() && options_.zeros != 0) {
       return usage_error("--zeros is for random weights (bench): give --shape too");
@@ -116,7 +123,10 @@ class Bench {
     std::vector<std::int32_t> tokens(n * static_cast<std::size_t>(n_tokens));
     std::vector<SequenceInput> inputs;
     for (std::size_t i = 0; i < n; ++i) {
-      inputs.push_back({&states[i], std::span(tokens).subspan(i * static_cast<std::size_t>(n_tokens), static_cast<std::size_t>(n_tokens)), Want::last});
+      inputs.push_back({&states[i],
+                        std::span(tokens).subspan(i * static_cast<std::size_t>(n_tokens),
+                                                  static_cast<std::size_t>(n_tokens)),
+                        Want::last});
     }
     std::vector<float> logits(n * static_cast<std::size_t>(engine_->info().n_vocab));
     constexpr int warm_up = 2, least = 5, most = 1000;

@@ -35,7 +35,8 @@ TEST(Bench, NumbersFitTogether) {
   for (const BenchSpeed& s : {report->decode[0], report->decode[1], *report->prefill}) {
     EXPECT_GE(s.repeats, 5);
     EXPECT_NEAR(s.tokens_per_second * s.seconds, s.rows, 1e-6);
-    EXPECT_NEAR(s.bandwidth_share * report->bandwidth * s.seconds, static_cast<double>(report->step_bytes), 1);
+    EXPECT_NEAR(s.bandwidth_share * report->bandwidth * s.seconds, static_cast<double>(report->step_bytes),
+                1);
     EXPECT_GT(s.ops.native + s.ops.expanded, 0);
   }
   // 9.1M parameters without the embedding, in 2 bytes each.

@@ -1,12 +1,15 @@
 #include "tools_core/build_info.h"
 
+#include <algorithm>
+
 #include "backends/backend.h"
 
 namespace fr {
 
 std::string build_info() {
 #if defined(__clang__)
-  std::string out = "compiler: clang " + std::to_string(__clang_major__) + "." + std::to_string(__clang_minor__);
+  std::string out =
+      "compiler: clang " + std::to_string(__clang_major__) + "." + std::to_string(__clang_minor__);
 #else
   std::string out = "compiler: gcc " + std::to_string(__GNUC__) + "." + std::to_string(__GNUC_MINOR__);
 #endif
@@ -20,7 +23,12 @@ std::string build_info() {
       out += dtype_name(dtype);
     }
     const auto device = backend.create({});
-    out += "; " + (device.ok() ? (*device)->description() : device.error().message);
+    if (!device.ok()) {
+      out.append("; ").append(device.error().message);
+      continue;
+    }
+    const std::string description = (*device)->description();  // "cpu fp32, 8 threads, avx512"
+    out.append(description, std::min(description.find(','), description.size()));
   }
   return out;
 }

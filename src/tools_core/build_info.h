@@ -4,7 +4,7 @@
 
 namespace fr {
 
-// Lines: compiler and build type; one per backend with its device ("cpu fp32, 8 threads, avx512").
+// Lines: compiler and build type; one per backend: "cpu: fp32 fp16 bf16, 8 threads, avx512".
 std::string build_info();
 
 }  // namespace fr

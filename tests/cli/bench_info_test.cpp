@@ -3,7 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "cli/process.h"
+#include "process.h"
 
 namespace fr::test {
 namespace {
@@ -13,7 +13,8 @@ using Json = nlohmann::json;
 TEST(Info, ForPeopleAndAsJson) {
   const Finished text = run({frwkv(), "info", model_path()});
   ASSERT_EQ(text.code, 0) << text.err;
-  for (const char* part : {"RWKV-7", "9083904", "8 layers", "vocabulary 4096", "4 heads of 64", "pth", "fp16", "rwkv7-story-9m.vocab.txt"}) {
+  for (const char* part : {"RWKV-7", "9083904", "8 layers", "vocabulary 4096", "4 heads of 64", "pth", "fp16",
+                           "rwkv7-story-9m.vocab.txt"}) {
     EXPECT_NE(text.out.find(part), std::string::npos) << part << "\n" << text.out;
   }
   const Json json = Json::parse(run({frwkv(), "info", "--json"}).out);  // the model that ships
@@ -39,14 +40,17 @@ TEST(Info, VerifyFindsAFlippedByte) {
 TEST(Info, StatesAreRecognised) {
   const Folder folder;
   const std::string state = folder.path("a.safetensors");
-  ASSERT_EQ(run({frwkv(), "logits", model_path(), "--tokens", "1,2", "--state-out", state, "-o", "/dev/null"}).code, 0);
+  ASSERT_EQ(
+      run({frwkv(), "logits", model_path(), "--tokens", "1,2", "--state-out", state, "-o", "/dev/null"}).code,
+      0);
   const Finished f = run({frwkv(), "info", state});
   EXPECT_EQ(f.code, 0) << f.err;
   EXPECT_NE(f.out.find("state"), std::string::npos);
 }
 
 TEST(Bench, TableAndJson) {
-  const Arguments quick{frwkv(), "bench", model_path(), "--batch", "1,4", "--prompt", "32", "--seconds", "0.1"};
+  const Arguments quick{frwkv(),    "bench", "--batch",   "1,4", model_path(),
+                        "--prompt", "32",    "--seconds", "0.1"};
   const Finished table = run(quick);
   ASSERT_EQ(table.code, 0) << table.err;
   EXPECT_EQ(table.err, "");
@@ -65,7 +69,8 @@ TEST(Bench, TableAndJson) {
 }
 
 TEST(Bench, RandomWeightsOfEveryVersion) {
-  const Finished f = run({frwkv(), "bench", "--shape", "0.1b", "--version", "7", "--zeros", "0.86", "--batch", "1", "--prompt", "0", "--seconds", "0", "--json"});
+  const Finished f = run({frwkv(), "bench", "--shape", "0.1b", "--version", "7", "--zeros", "0.86", "--batch",
+                          "1", "--prompt", "0", "--seconds", "0", "--json"});
   ASSERT_EQ(f.code, 0) << f.err;
   const Json json = Json::parse(f.out);
   EXPECT_NEAR(json["n_parameters"].get<double>(), 191e6, 2e6);

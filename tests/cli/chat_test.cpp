@@ -1,7 +1,7 @@
 // frwkv chat in a pipe: every line is one turn, stdout gets the replies alone.
 #include <gtest/gtest.h>
 
-#include "cli/process.h"
+#include "process.h"
 
 namespace fr::test {
 namespace {
@@ -11,9 +11,11 @@ Arguments chat_with(const Arguments& more) {
   all.insert(all.end(), more.begin(), more.end());
   return all;
 }
-const Arguments greedy = chat_with({"--temperature", "0", "--presence-penalty", "0", "--frequency-penalty", "0"});
+const Arguments greedy =
+    chat_with({"--temperature", "0", "--presence-penalty", "0", "--frequency-penalty", "0"});
 
-// The replies of a run, without their blank lines. Replies of the model may hold single newlines, no blank lines.
+// The replies of a run, without their blank lines. Replies of the model may hold single newlines, no blank
+// lines.
 std::vector<std::string> replies(const std::string& out) {
   std::vector<std::string> all;
   for (std::size_t at = 0; at < out.size();) {
@@ -57,7 +59,8 @@ TEST(PipeChat, ResetForgetsUndoGoesBack) {
 }
 
 TEST(PipeChat, RetryDrawsAgain) {
-  const auto r = replies(run(chat_with({"--seed", "3", "--top-p", "1"}), "Tell me a story.\n/retry\n+\n").out);
+  const auto r =
+      replies(run(chat_with({"--seed", "3", "--top-p", "1"}), "Tell me a story.\n/retry\n+\n").out);
   ASSERT_EQ(r.size(), 3u);
   EXPECT_NE(r[0], r[1]);
   EXPECT_NE(r[1], r[2]);
@@ -76,20 +79,28 @@ TEST(PipeChat, SaveLoadForkSwitch) {
   const auto loaded = replies(run(greedy, "/load " + file + "\n" + second).out);
   ASSERT_EQ(loaded.size(), 1u);
   EXPECT_EQ(loaded[0], straight[1]);
-  const auto by_option = replies(run(chat_with({"--temperature", "0", "--presence-penalty", "0", "--frequency-penalty", "0", "--state", file}), second).out);
+  const auto by_option = replies(run(chat_with({"--temperature", "0", "--presence-penalty", "0",
+                                                "--frequency-penalty", "0", "--state", file}),
+                                     second)
+                                     .out);
   ASSERT_EQ(by_option.size(), 1u);
 
-  const auto forked = replies(run(greedy, first + "/fork side\nI like dogs.\n/switch main\n" + second + "/switch side\n/undo\n" + second).out);
+  const auto forked = replies(run(greedy, first + "/fork side\nI like dogs.\n/switch main\n" + second +
+                                              "/switch side\n/undo\n" + second)
+                                  .out);
   ASSERT_EQ(forked.size(), 4u);
   EXPECT_EQ(forked[2], straight[1]);
   EXPECT_EQ(forked[3], straight[1]);
 }
 
 TEST(PipeChat, SettingsAndStats) {
-  const Finished f = run(chat_with({"--seed", "9"}), "/set temperature 0\n/set presence_penalty 0\n/set frequency_penalty 0\nHello, who are you?\n/stats\n/show\n/set\n/forks\n/help\n");
+  const Finished f = run(chat_with({"--seed", "9"}),
+                         "/set temperature 0\n/set presence_penalty 0\n/set frequency_penalty 0\nHello, who "
+                         "are you?\n/stats\n/show\n/set\n/forks\n/help\n");
   EXPECT_EQ(f.code, 0) << f.err;
   EXPECT_EQ(f.out, run(greedy, "Hello, who are you?\n").out);
-  for (const char* part : {"temperature = 0", "tokens/s", "1 turns", "template = world", "* main", "/retry"}) {
+  for (const char* part :
+       {"temperature = 0", "tokens/s", "1 turn,", "template = world", "* main", "/retry"}) {
     EXPECT_NE(f.err.find(part), std::string::npos) << part << "\n" << f.err;
   }
   const Finished inline_settings = run(greedy, "Tell me a story.\n");
@@ -101,19 +112,26 @@ TEST(PipeChat, SettingsAndStats) {
 }
 
 TEST(PipeChat, FreeGeneration) {
-  const auto r = replies(run(greedy, "/set max_tokens 12\n+gen Once upon a time, there was a little\n+++\n++\nHello\n+qa Hello, who are you?\n+qq Who is Tim?\n+i Write a line.\n").out);
+  const auto r =
+      replies(run(greedy,
+                  "/set max_tokens 12\n+gen Once upon a time, there was a little\n+++\n++\nHello\n+qa Hello, "
+                  "who are you?\n+qq Who is Tim?\n+i Write a line.\n")
+                  .out);
   ASSERT_EQ(r.size(), 7u);
-  const Finished whole = run({frwkv(), "generate", "-p", "Once upon a time, there was a little", "-n", "24", "--temperature", "0",
-                              "--presence-penalty", "0", "--frequency-penalty", "0"});
-  EXPECT_TRUE((" " + r[0] + " " + r[1]).starts_with(whole.out.substr(0, 20))) << r[0] << "|" << r[1] << "|" << whole.out;
+  const Finished whole = run({frwkv(), "generate", "-p", "Once upon a time, there was a little", "-n", "24",
+                              "--temperature", "0", "--presence-penalty", "0", "--frequency-penalty", "0"});
+  EXPECT_EQ(r[0] + r[1], whole.out);
+  EXPECT_EQ(r[2], r[0]);  // greedy: the same again
   for (const std::string& reply : r) EXPECT_FALSE(reply.empty());
 }
 
 TEST(PipeChat, FilesAsMessagesAndPrompts) {
   const Folder folder;
-  const std::string message = folder.write("message.txt", "Hello, who are you?"), prompt = folder.write("prompt.txt", "User: My name is Tim.\n\nAssistant: Hello Tim!\n\n");
+  const std::string message = folder.write("message.txt", "Hello, who are you?"),
+                    prompt = folder.write("prompt.txt", "User: My name is Tim.\n\nAssistant: Hello Tim!\n\n");
   EXPECT_EQ(run(greedy, "/read " + message + "\n").out, run(greedy, "Hello, who are you?\n").out);
-  const auto once = replies(run(greedy, "+prompt " + prompt + "\nTell me a story.\n+reset\nTell me a story.\n").out);
+  const auto once =
+      replies(run(greedy, "+prompt " + prompt + "\nTell me a story.\n+reset\nTell me a story.\n").out);
   ASSERT_EQ(once.size(), 2u);
   EXPECT_EQ(once[0], once[1]);  // +reset comes back to the prompt
 }
@@ -147,7 +165,8 @@ TEST(PipeChat, SameTextWithAnyNumberOfThreads) {
   }
 }
 
-// The whole conversation lives in a state of fixed size: 10,000 tokens are about 36,000 bytes of this model's text.
+// The whole conversation lives in a state of fixed size: 10,000 tokens are about 36,000 bytes of this model's
+// text.
 TEST(PipeChat, TenThousandTokensLeaveMemoryConstant) {
   Child child(Child::Kind::pipes, chat_with({"--seed", "1"}));
   const auto talk_until = [&](std::size_t bytes) {

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "cli/process.h"
+#include "process.h"
 
 namespace fr::test {
 namespace {
@@ -38,15 +38,17 @@ TEST(Contract, HelpAndVersion) {
 TEST(Contract, EveryModelCommandTakesTheSharedOptions) {
   for (const char* command : {"chat", "generate", "logits", "bench", "info"}) {
     const std::string help = run({frwkv(), command, "--help"}).out;
-    for (const char* option : {"--model", "--strategy", "--threads", "--deterministic", "--state", "--vocab"}) {
+    for (const char* option :
+         {"--model", "--strategy", "--threads", "--deterministic", "--state", "--vocab"}) {
       EXPECT_NE(help.find(option), std::string::npos) << command << " " << option;
     }
   }
   for (const char* command : {"chat", "generate"}) {
     const std::string help = run({frwkv(), command, "--help"}).out;
     for (const char* option :
-         {"--temperature", "--temp", "--top-k", "--top-p", "--min-p", "--typical", "--presence-penalty", "--frequency-penalty",
-          "--penalty-decay", "--sampler", "--seed", "--stop", "--logit-bias", "--template", "--think", "--system", "-n", "-s"}) {
+         {"--temperature", "--temp", "--top-k", "--top-p", "--min-p", "--typical", "--presence-penalty",
+          "--frequency-penalty", "--penalty-decay", "--sampler", "--seed", "--stop", "--logit-bias",
+          "--template", "--think", "--system", "-n", "-s"}) {
       EXPECT_NE(help.find(option), std::string::npos) << command << " " << option;
     }
   }
@@ -57,16 +59,19 @@ TEST(Contract, UsageErrors) {
   expect_error(run({frwkv(), "chta"}), 2, "did you mean 'frwkv chat'?");
   expect_error(run({frwkv(), "frobnicate"}), 2, "'frwkv help'");
   expect_error(run({frwkv(), "help", "chta"}), 2, "did you mean 'frwkv chat'?");
-  expect_error(run({frwkv(), "generate", "--temprature", "1"}), 2, "unknown option '--temprature' (frwkv generate): did you mean --temperature?");
+  expect_error(run({frwkv(), "generate", "--temprature", "1"}), 2,
+               "unknown option '--temprature' (frwkv generate): did you mean --temperature?");
   expect_error(run({frwkv(), "generate", "--xyzzy"}), 2, "see 'frwkv generate --help'");
   expect_error(run({frwkv(), "chat", "a.pth", "b.pth"}), 2, "unexpected argument 'b.pth'");
-  expect_error(run({frwkv(), "generate", "-p", "x", "--threads", "many"}), 2, "'many' is not a value for --threads");
+  expect_error(run({frwkv(), "generate", "-p", "x", "--threads", "many"}), 2,
+               "'many' is not a value for --threads");
   expect_error(run({frwkv(), "generate", "-p", "x", "--threads", "-1"}), 2, "--threads");
   expect_error(run({frwkv(), "generate", "-p", "x", "--top-k"}), 2, "--top-k needs a value");
   expect_error(run({frwkv(), "generate", "-p", "x", "--temperature", "-1"}), 2, "temperature");
   expect_error(run({frwkv(), "generate", "-p", "x", "--sampler", "best"}), 2, "rwkv, albatross or ai00");
   expect_error(run({frwkv(), "generate", "-p", "x", "--seed", "now"}), 2, "seed");
   expect_error(run({frwkv(), "generate", "-p", "x", "--logit-bias", "5"}), 2, "logit-bias");
+  expect_error(run({frwkv(), "generate", "-p", "x", "--logit-bias", "5000=-inf"}), 2, "5000");
   expect_error(run({frwkv(), "generate", "-p", "x", "--logit-bias", "5000+1"}), 2, "5000");
   expect_error(run({frwkv(), "generate", "-p", "x", "-f", "y"}), 2, "both");
   expect_error(run({frwkv(), "chat", "--template", "chatml"}), 2, "chatml");
@@ -91,7 +96,8 @@ TEST(Contract, DownloadsComeLater) {
 
 TEST(Contract, WrongFilesAreNamed) {
   const Folder folder;
-  const std::string empty = folder.write("empty.pth", ""), text = folder.write("text.pth", "Once upon a time\n"),
+  const std::string empty = folder.write("empty.pth", ""),
+                    text = folder.write("text.pth", "Once upon a time\n"),
                     missing = folder.path("missing.pth"), directory = folder.path("");
   for (const char* command : {"info", "generate", "bench"}) {
     for (const std::string& file : {empty, text, missing, directory}) {
@@ -105,7 +111,8 @@ TEST(Contract, WrongFilesAreNamed) {
   expect_error(run({frwkv(), "generate", "-p", "x", "--state", missing}), 3, missing);
   expect_error(run({frwkv(), "generate", "-p", "x", "--state", text}), 3, text);
   // A vocabulary with more words than the model has rows.
-  expect_error(run({frwkv(), "generate", "-p", "x", "--vocab", FR_SOURCE_DIR "/tokenizer_model"}), 3, "--vocab");
+  expect_error(run({frwkv(), "generate", "-p", "x", "--vocab", FR_SOURCE_DIR "/tokenizer_model"}), 3,
+               "--vocab");
 }
 
 TEST(Contract, TruncatedModelIsAFileError) {
@@ -130,12 +137,19 @@ TEST(Contract, VariablesStandInForOptions) {
 }
 
 TEST(Contract, AliasesOfLlamaCpp) {
-  const Finished expected = run({frwkv(), "generate", "--model", model_path(), "--prompt", "The cat", "--max-tokens", "8", "--threads",
-                                 "1", "--seed", "7", "--temperature", "1.5"});
+  const Finished expected =
+      run({frwkv(), "generate", "--model", model_path(), "--prompt", "The cat", "--max-tokens", "8",
+           "--threads", "1", "--seed", "7", "--temperature", "1.5"});
   ASSERT_EQ(expected.code, 0) << expected.err;
   EXPECT_FALSE(expected.out.empty());
-  EXPECT_EQ(run({frwkv(), "generate", "-m", model_path(), "-p", "The cat", "-n", "8", "-t", "1", "-s", "7", "--temp", "1.5"}).out, expected.out);
-  EXPECT_EQ(run({frwkv(), "generate", model_path(), "-p", "The cat", "--n-predict=8", "-t1", "-s7", "--temp=1.5"}).out, expected.out);
+  EXPECT_EQ(run({frwkv(), "generate", "-m", model_path(), "-p", "The cat", "-n", "8", "-t", "1", "-s", "7",
+                 "--temp", "1.5"})
+                .out,
+            expected.out);
+  EXPECT_EQ(
+      run({frwkv(), "generate", model_path(), "-p", "The cat", "--n-predict=8", "-t1", "-s7", "--temp=1.5"})
+          .out,
+      expected.out);
 }
 
 TEST(Contract, OutputThatCannotBeWrittenIsAnError) {
@@ -150,7 +164,8 @@ TEST(OldChat, ArgumentsOf2023) {
   EXPECT_GT(ok.out.size(), 4u);
   const Finished few = run({chat(), vocab_path(), model_path()});
   EXPECT_EQ(few.code, 2);
-  EXPECT_EQ(few.err, "chat: error: wrong number of arguments (chat): use chat TOKENIZER MODEL \"STRATEGY\" [STATE]\n");
+  EXPECT_EQ(few.err,
+            "chat: error: wrong number of arguments (chat): use chat TOKENIZER MODEL \"STRATEGY\" [STATE]\n");
   const Finished cuda = run({chat(), vocab_path(), model_path(), "cuda fp16"});
   EXPECT_EQ(cuda.code, 2);
   EXPECT_NE(cuda.err.find("this build has"), std::string::npos) << cuda.err;

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "cli/process.h"
+#include "process.h"
 
 namespace fr::test {
 namespace {
@@ -32,7 +32,8 @@ std::vector<float> logits(const Arguments& more) {
 float difference(const std::vector<float>& a, const std::vector<float>& b) {
   EXPECT_EQ(a.size(), b.size());
   float worst = 0;
-  for (std::size_t i = 0; i < std::min(a.size(), b.size()); ++i) worst = std::max(worst, std::fabs(a[i] - b[i]));
+  for (std::size_t i = 0; i < std::min(a.size(), b.size()); ++i)
+    worst = std::max(worst, std::fabs(a[i] - b[i]));
   return worst;
 }
 
@@ -77,7 +78,8 @@ TEST(Logits, LongInputsNeedLittleMemory) {
   std::string json = "[1";
   for (int i = 1; i < 4000; ++i) json.append(",").append(std::to_string(i));
   const std::string file = folder.write("tokens.json", json + "]"), out = folder.path("out.bin");
-  const Finished f = run({"/bin/sh", "-c", "ulimit -f 200000; exec \"$0\" \"$@\"", frwkv(), "logits", model_path(), "--tokens-file", file, "--all", "-o", out});
+  const Finished f = run({"/bin/sh", "-c", "ulimit -f 200000; exec \"$0\" \"$@\"", frwkv(), "logits",
+                          model_path(), "--tokens-file", file, "--all", "-o", out});
   EXPECT_EQ(f.code, 0) << f.err;
   EXPECT_EQ(Folder::read(out).size(), 4000 * n_vocab * sizeof(float));
 }
@@ -91,7 +93,8 @@ TEST(Logits, WrongTokensAreNamed) {
   };
   Finished f = error({"--tokens", "5,4096"});
   EXPECT_EQ(f.code, 2);
-  EXPECT_NE(f.err.find("token id 4096 at position 1 is outside the vocabulary of 4096"), std::string::npos) << f.err;
+  EXPECT_NE(f.err.find("token id 4096 at position 1 is outside the vocabulary of 4096"), std::string::npos)
+      << f.err;
   f = error({"--tokens", "5,-1"});
   EXPECT_EQ(f.code, 2);
   EXPECT_NE(f.err.find("-1 at position 1"), std::string::npos) << f.err;

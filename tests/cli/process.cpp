@@ -1,4 +1,4 @@
-#include "cli/process.h"
+#include "process.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -98,6 +98,7 @@ Child::Child(Kind kind, const Arguments& command, const Variables& variables) {
   if (pid_ == 0) {
     ::dup2(in_read, 0);
     ::dup2(out_write, 1);
+    ::dup2(::open("/dev/null", O_WRONLY), 2);
     become(command, env);
   }
   ::close(in_read);
@@ -161,7 +162,8 @@ long Child::rss_anon() const {
 }
 
 int Child::wait() {
-  while (read_some(-1)) {}
+  while (read_some(-1)) {
+  }
   int status = 0;
   ::waitpid(pid_, &status, 0);
   pid_ = -1;

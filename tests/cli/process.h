@@ -1,8 +1,9 @@
 // Runs our programs as a user would: with pipes, or on a pseudo-terminal.
 #pragma once
+#include <sys/types.h>
+
 #include <map>
 #include <string>
-#include <sys/types.h>
 #include <vector>
 
 namespace fr::test {
@@ -33,7 +34,8 @@ class Child {
 
   void send(const std::string& text);
   void close_input();  // pipes only
-  // Reads until the output after the last match holds text; true when it does within the time. Moves behind the match.
+  // Reads until the output after the last match holds text; true when it does within the time. Moves behind
+  // the match.
   bool expect(const std::string& text, double seconds = 60);
   // Everything that was read since the last expect.
   std::string rest() const { return output_.substr(seen_); }

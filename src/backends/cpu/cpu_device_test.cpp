@@ -68,6 +68,8 @@ struct Net {
     for (Mat& m : square) m = mat(dev, size.d, size.d);
     square[0].bias = vec(dev, 1, size.d);
     key = mat(dev, size.ffn, size.d);
+    rare_key = mat(dev, size.ffn, size.d);
+    rare_key.bias = vec(dev, 1, size.ffn, -1.2f, 0.1f);  // nine zeros in ten
     value = mat(dev, size.d, size.ffn, MatRole::sparse_input);
     value_biased = mat(dev, size.d, size.ffn, MatRole::sparse_input, true);
     value_biased.bias = vec(dev, 1, size.d);
@@ -85,7 +87,7 @@ struct Net {
     decay5 = vec(dev, size.heads, size.head(), 0.8f, 0.1f);
   }
 
-  Mat embedding, key, value, value_biased, head;
+  Mat embedding, key, rare_key, value, value_biased, head;
   std::array<Vec, 6> mixes;
   Norm ln;
   std::array<Mat, 5> square;
@@ -147,7 +149,7 @@ void emit_products(Ops& op, const Net& n, const States&) {
   op.output(port_x, blend(op, std::array{w, a, g, op.linear(x, n.square[0], Act::silu), op.linear(y, n.square[1], Act::exp)}));
   op.output(port_pending, lerp(op, x, y, a));
   op.output(port_v_first, channel_mix_gated(op, x, y, n.key, n.value, n.square[2]));
-  const Tensor hidden = op.wanted(channel_mix(op, y, n.key, n.value_biased));
+  const Tensor hidden = op.wanted(channel_mix(op, y, n.rare_key, n.value_biased));
   op.output(port_hidden, hidden);
   op.output(port_logits, op.linear(op.wanted(g), n.head));
 }
@@ -489,7 +491,7 @@ TEST(CpuDevice, MemoryIsWhatWasPackedAndMapped) {
   const MemoryUse h = half.dev->memory(), f = full.dev->memory();
   EXPECT_EQ(h.mapped, 96 * 128 * 2);  // the embedding stays where it is
   EXPECT_EQ(f.mapped, h.mapped);
-  const std::int64_t matrices = 5 * 128 * 128 + 3 * 448 * 128 + 96 * 128 + 6 * 128 * 32 + 160 * 128 + 5 * 128 * 32;
+  const std::int64_t matrices = 5 * 128 * 128 + 4 * 448 * 128 + 96 * 128 + 6 * 128 * 32 + 160 * 128 + 5 * 128 * 32;
   EXPECT_EQ(f.weights - h.weights, matrices * 2);
   EXPECT_LT(h.weights, matrices * 2 + 64 * 1024);
   EXPECT_EQ(h.scratch, 0);

@@ -202,8 +202,8 @@ void head_out(const HeadOut& h, float eps, int n) {
 }
 
 constexpr Kernels table(const char* name) {
-  return {name,  &product, &sparse_row, &nonzero, &activate, &add_norm,  &mix,     &data_mix,
-          &lerp, &wkv4,    &wkv56,      &wkv7,    &wkv7_keys, &head_out};
+  return {name,  sparse_share, &product, &sparse_product, &nonzero, &activate, &add_norm, &mix, &data_mix,
+          &lerp, &wkv4,        &wkv56,   &wkv7,           &wkv7_keys, &head_out};
 }
 
 }  // namespace

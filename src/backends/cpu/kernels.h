@@ -14,14 +14,13 @@ inline constexpr int tile_rows = 128;  // inputs per block when a panel is unpac
 enum class WeightType : uint8_t { f32, f16, bf16 };
 enum class Epilogue : uint8_t { none, tanh, sigmoid, exp, silu, relu2, decay6, decay7 };
 
-// y = epilogue(x W^T + bias) * gate. Weight (k, column c of panel p) is element p * panel_stride + k * ld + c of w.
-// Rows of y, bias and gate are padded to whole panels.
+// y = epilogue(x W^T + bias) * gate. Panels are stored in groups (the last may be smaller): all inputs' rows of the
+// first group, then of the second; a row of a group holds 32 columns of each of its panels. Rows of y, bias and gate
+// are padded to whole panels. rows >= 1, in >= 1.
 struct Product {
   WeightType type;
   const void* w;
-  ptrdiff_t ld, panel_stride;
-  int in;            // columns of x that meet a weight row
-  const int* index;  // which weight row column i of x meets; null: row i
+  int panels, group, in;
   const float* x;
   ptrdiff_t ldx;
   int rows;
@@ -31,7 +30,9 @@ struct Product {
   ptrdiff_t ld_gate;
   float* y;
   ptrdiff_t ldy;
-  float* tile;  // scratch, 64-byte aligned, tile_rows * panel_cols floats
+  float* tile;         // product: scratch, 64-byte aligned, tile_rows * panel_cols floats
+  const int* nonzero;  // sparse_product: for every row its list of inputs that are not zero, count first
+  ptrdiff_t ld_nonzero;
 };
 
 // One token of one head, vectors of n floats.
@@ -53,12 +54,15 @@ struct HeadOut {
 struct Kernels {
   const char* name;
 
+  // With a smaller share of inputs that are not zero, sparse_product is faster.
+  float sparse_share;
+
   // Panels [first, last) of a product.
   void (*product)(const Product& p, int first, int last);
-  // The same for one row and a matrix of one wide panel, reading only the weight rows in `index`.
-  void (*sparse_row)(const Product& p, int first, int last);
-  // The columns at which any of the rows is not zero: their numbers to index, their count is returned.
-  int (*nonzero)(const float* x, ptrdiff_t ldx, int rows, int cols, int* index);
+  // The same, reading only the weight rows that meet a nonzero input.
+  void (*sparse_product)(const Product& p, int first, int last);
+  // list[0] = how many of x's n numbers are not zero; then which, ascending.
+  void (*nonzero)(const float* x, int n, int* list);
 
   void (*activate)(Epilogue act, const float* x, float* y, int n);
   // sum = x + pending (if there is one; sum may be null), h = layer_norm(x + pending) * weight + bias.

@@ -104,23 +104,22 @@ TEST_P(KernelsTest, TailsHaveTheSameBits) {
 
 // A packed matrix of random numbers with everything around it, and the same product in double.
 struct Sample {
-  Sample(WeightType weight_type, int rows_, int in_, int out_, bool wide, double zeros = 0)
+  Sample(WeightType weight_type, int rows_, int in_, int out_, int group, double zeros = 0)
       : rows(rows_), in(in_), out(out_), panels((out_ + panel_cols - 1) / panel_cols) {
-    const std::size_t ld = wide ? static_cast<std::size_t>(panels * panel_cols) : panel_cols;
-    const std::size_t stride = wide ? panel_cols : ld * static_cast<std::size_t>(in);
-    const std::vector<float> w = random_floats(static_cast<std::size_t>(in * out), 3);
+    const std::vector<float> w = random_floats(index(in * out), 3);
     values.resize(w.size());
-    bits.resize(static_cast<std::size_t>(panels * panel_cols * in) * 4);
+    bits.resize(index(panels * panel_cols * in) * 4);
     for (int c = 0; c < out; ++c) {
+      const int panel = c / panel_cols, first = panel / group * group;
+      const int ld = std::min(group, panels - first) * panel_cols;
       for (int k = 0; k < in; ++k) {
-        const std::size_t at = static_cast<std::size_t>(c / panel_cols) * stride + static_cast<std::size_t>(k) * ld +
-                               static_cast<std::size_t>(c % panel_cols);
-        values[static_cast<std::size_t>(c * in + k)] = put(weight_type, at, w[static_cast<std::size_t>(c * in + k)]);
+        const int at = first * in * panel_cols + k * ld + c - first * panel_cols;
+        values[index(c * in + k)] = put(weight_type, index(at), w[index(c * in + k)]);
       }
     }
     ldx = row_stride(in);
     ldy = row_stride(out);
-    x = random_floats(static_cast<std::size_t>(rows * ldx), 4);
+    x = random_floats(index(rows) * static_cast<std::size_t>(ldx), 4);
     std::mt19937 random(5);
     for (float& v : x) {
       if (std::uniform_real_distribution<double>(0, 1)(random) < zeros) v = 0;
@@ -128,11 +127,12 @@ struct Sample {
     bias = random_floats(static_cast<std::size_t>(ldy), 6);
     gate = random_floats(static_cast<std::size_t>(rows * ldy), 7);
     y.assign(static_cast<std::size_t>(rows * ldy), -7.0f);
-    auto memory = AlignedBuffer::allocate(tile_rows * panel_cols * sizeof(float), "tile");
-    tile = std::move(memory).value();
-    p = Product{weight_type, bits.data(), static_cast<std::ptrdiff_t>(ld), static_cast<std::ptrdiff_t>(stride), in, nullptr,
-                x.data(), ldx, rows, bias.data(), Epilogue::silu, gate.data(), ldy, y.data(), ldy, tile.as<float>()};
+    lists.resize(index(rows * (in + 1)));
+    tile = std::move(AlignedBuffer::allocate(tile_rows * panel_cols * sizeof(float), "tile")).value();
+    p = Product{weight_type, bits.data(), panels, group, in, x.data(), ldx, rows, bias.data(), Epilogue::silu, gate.data(),
+                ldy, y.data(), ldy, tile.as<float>(), lists.data(), in + 1};
   }
+  static std::size_t index(int i) { return static_cast<std::size_t>(i); }
 
   float put(WeightType type, std::size_t at, float v) {
     if (type == WeightType::f32) {
@@ -169,6 +169,7 @@ struct Sample {
   int rows, in, out, panels;
   std::ptrdiff_t ldx = 0, ldy = 0;
   std::vector<float> values, x, bias, gate, y;  // values: [out][in], as stored
+  std::vector<int> lists;
   std::vector<std::byte> bits;
   AlignedBuffer tile;
   Product p{};
@@ -177,9 +178,9 @@ struct Sample {
 TEST_P(KernelsTest, ProductsOfAllShapes) {
   for (const WeightType type : {WeightType::f32, WeightType::f16, WeightType::bf16}) {
     for (const int rows : {1, 2, 3, 4, 5, 7, 13, 25, 30}) {
-      for (const auto& [in, out] : {std::pair{1, 1}, {7, 33}, {128, 32}, {131, 70}, {300, 64}}) {
-        for (const bool wide : {false, true}) {
-          Sample s(type, rows, in, out, wide);
+      for (const auto& [in, out] : {std::pair{1, 1}, {7, 33}, {128, 32}, {131, 70}, {300, 160}}) {
+        for (const int group : {1, 2, 32}) {
+          Sample s(type, rows, in, out, group);
           simd().product(s.p, 0, s.panels);
           EXPECT_LE(s.worst_error(), 3e-6) << dtype_name(static_cast<DType>(type)) << " " << rows << " rows, " << in << " to " << out;
         }
@@ -194,8 +195,9 @@ TEST_P(KernelsTest, EveryHalfIsReadExactly) {
     for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<std::uint16_t>(i);
     const float one = 1;
     std::vector<float> y(all.size());
-    Product p{type, all.data(), panel_cols, panel_cols, 1, nullptr, &one, 0, 1, nullptr, Epilogue::none, nullptr, 0, y.data(), 0, nullptr};
-    simd().product(p, 0, static_cast<int>(all.size()) / panel_cols);
+    const int panels = static_cast<int>(all.size()) / panel_cols;
+    const Product p{type, all.data(), panels, 1, 1, &one, 0, 1, nullptr, Epilogue::none, nullptr, 0, y.data(), 0, nullptr, nullptr, 0};
+    simd().product(p, 0, panels);
     for (std::size_t i = 0; i < all.size(); ++i) {
       const float expected = type == WeightType::f16 ? half_to_float(all[i]) : bf16_to_float(all[i]);
       if (std::isnan(expected)) {
@@ -209,11 +211,11 @@ TEST_P(KernelsTest, EveryHalfIsReadExactly) {
 
 TEST_P(KernelsTest, BitsDoNotDependOnTheNumberOfRows) {
   for (const WeightType type : {WeightType::f32, WeightType::f16, WeightType::bf16}) {
-    for (const bool wide : {false, true}) {
-      Sample all(type, 40, 301, 45, wide);
+    for (const int group : {1, 2, 32}) {
+      Sample all(type, 40, 301, 75, group);
       simd().product(all.p, 0, all.panels);
       for (int first = 0, rows = 1; first + rows <= 40; first += rows, rows = rows % 12 + 1) {
-        Sample part(type, 40, 301, 45, wide);
+        Sample part(type, 40, 301, 75, group);
         part.p.x += first * part.ldx;
         part.p.y += first * part.ldy;
         part.p.gate += first * part.ldy;
@@ -225,37 +227,31 @@ TEST_P(KernelsTest, BitsDoNotDependOnTheNumberOfRows) {
   }
 }
 
-// Leaving out zero inputs, whichever way, gives the very bits of the dense product.
+// Leaving out zero inputs gives the very bits of the dense product.
 TEST_P(KernelsTest, ZerosCanBeLeftOut) {
   for (const WeightType type : {WeightType::f32, WeightType::f16, WeightType::bf16}) {
-    for (const int rows : {1, 2, 5, 16}) {
+    for (const int rows : {1, 2, 5, 70}) {
       for (const double zeros : {0.0, 0.3, 0.9, 1.0}) {
-        Sample dense(type, rows, 203, 100, true, zeros), sparse(type, rows, 203, 100, true, zeros);
-        simd().product(dense.p, 0, dense.panels);
-        std::vector<int> index(203);
-        const int count = simd().nonzero(sparse.p.x, sparse.ldx, rows, sparse.in, index.data());
-        std::vector<float> packed;
-        for (int t = 0; t < rows; ++t) {
-          for (int i = 0; i < count; ++i) packed.push_back(sparse.x[static_cast<std::size_t>(t * sparse.ldx + index[static_cast<std::size_t>(i)])]);
+        for (const int group : {2, 32}) {
+          Sample dense(type, rows, 603, 100, group, zeros), sparse(type, rows, 603, 100, group, zeros);
+          simd().product(dense.p, 0, dense.panels);
+          for (int t = 0; t < rows; ++t) simd().nonzero(sparse.p.x + t * sparse.ldx, 603, sparse.lists.data() + t * 604);
+          simd().sparse_product(sparse.p, 0, 1);
+          simd().sparse_product(sparse.p, 1, sparse.panels);
+          for (int t = 0; t < rows; ++t) ASSERT_EQ(sparse.row(t), dense.row(t)) << rows << " rows, " << zeros << " zeros";
         }
-        sparse.p.x = packed.data();
-        sparse.p.ldx = sparse.p.in = count;
-        sparse.p.index = index.data();
-        (rows == 1 ? simd().sparse_row : simd().product)(sparse.p, 0, 1);
-        (rows == 1 ? simd().sparse_row : simd().product)(sparse.p, 1, sparse.panels);
-        for (int t = 0; t < rows; ++t) EXPECT_EQ(sparse.row(t), dense.row(t)) << rows << " rows, " << zeros;
       }
     }
   }
 }
 
-TEST_P(KernelsTest, NonzeroFindsWhatAnyRowHas) {
-  const float x[] = {0, 1, 0, 0, -0.0f, 1e-45f, 0, 0, 0, NAN, 0,  //
-                     0, 0, 0, 3, 0,     0,      0, 0, 0, 0,   0};
-  int index[11];
-  ASSERT_EQ(simd().nonzero(x, 11, 2, 11, index), 4);
-  EXPECT_EQ((std::vector<int>{index, index + 4}), (std::vector<int>{1, 3, 5, 9}));
-  EXPECT_EQ(simd().nonzero(x, 11, 1, 1, index), 0);
+TEST_P(KernelsTest, NonzeroListsWhatIsNot) {
+  const float x[] = {0, 1, 0, 0, -0.0f, 1e-45f, 0, 0, 0, NAN, 0, 3};
+  int list[13];
+  simd().nonzero(x, 12, list);
+  EXPECT_EQ((std::vector<int>{list, list + 5}), (std::vector<int>{4, 1, 5, 9, 11}));
+  simd().nonzero(x, 1, list);
+  EXPECT_EQ(list[0], 0);
 }
 
 }  // namespace

@@ -7,6 +7,8 @@
 namespace fr::cpu {
 namespace {
 
+constexpr int sparse_group = 32;  // panels: rows of up to 2 or 4 KB
+
 constexpr std::size_t element_size(WeightType t) { return t == WeightType::f32 ? 4 : 2; }
 
 // Numbers as they are stored. Equal types are copied bit by bit.
@@ -31,15 +33,17 @@ template <WeightType from, WeightType to>
 void pack_panel(const TensorView& w, int panel, const PackedMatrix& m, std::byte* data) {
   const int c0 = panel * panel_cols, cols = std::min(panel_cols, m.out - c0);
   const std::int64_t out_stride = w.stride[0], in_stride = w.stride[1];
-  auto* packed = reinterpret_cast<Stored<to>*>(data) + panel * m.panel_stride;
+  const int first = panel / m.group * m.group;  // of the panel's group
+  const std::int64_t ld = std::int64_t{std::min(m.group, m.panels - first)} * panel_cols;
+  auto* packed = reinterpret_cast<Stored<to>*>(data) + std::int64_t{first} * m.in * panel_cols + (panel - first) * panel_cols;
   const auto copy = [&](int k, int c) {
     Stored<from> x;
     const std::int64_t element = (c0 + c) * out_stride + k * in_stride;
     std::memcpy(&x, w.data + element * static_cast<std::int64_t>(sizeof x), sizeof x);
     if constexpr (from == to) {
-      packed[k * m.ld + c] = x;
+      packed[k * ld + c] = x;
     } else {
-      packed[k * m.ld + c] = from_float<to>(to_float<from>(x));
+      packed[k * ld + c] = from_float<to>(to_float<from>(x));
     }
   };
   constexpr int block = 64;
@@ -54,7 +58,7 @@ void pack_panel(const TensorView& w, int panel, const PackedMatrix& m, std::byte
         for (int k = k0; k < k1; ++k) copy(k, c);
       }
     }
-    for (int k = k0; k < k1; ++k) std::fill(packed + k * m.ld + cols, packed + k * m.ld + panel_cols, Stored<to>{});
+    for (int k = k0; k < k1; ++k) std::fill(packed + k * ld + cols, packed + k * ld + panel_cols, Stored<to>{});
   }
 }
 
@@ -114,14 +118,14 @@ Result<Mat> Weights::add_matrix(const TensorView& w, MatRole role, const Checkpo
     mapped_ += static_cast<std::int64_t>(w.bytes().size());
   } else {
     m.sparse = role == MatRole::sparse_input;
-    m.ld = m.sparse ? std::ptrdiff_t{m.panels()} * panel_cols : panel_cols;
-    m.panel_stride = m.sparse ? panel_cols : std::ptrdiff_t{m.in} * panel_cols;
-    const std::size_t size = static_cast<std::size_t>(m.panels()) * panel_cols * static_cast<std::size_t>(m.in);
+    m.group = m.sparse ? sparse_group : 1;
+    m.panels = (m.out + panel_cols - 1) / panel_cols;
+    const std::size_t size = static_cast<std::size_t>(m.panels) * panel_cols * static_cast<std::size_t>(m.in);
     FR_TRY(std::byte* data, matrix_memory_.take(size * element_size(type_), "tensor " + w.name));
     const PackPanel pack = pack_function(w.dtype, type_);
     std::atomic<int> next{0};
     pool_.run([&](int) {
-      for (int panel = next++; panel < m.panels(); panel = next++) pack(w, panel, m, data);
+      for (int panel = next++; panel < m.panels; panel = next++) pack(w, panel, m, data);
     });
     m.data = data;
     if (file.file) file.file->release(w.bytes());

@@ -13,19 +13,17 @@
 
 namespace fr::cpu {
 
-// Weight (input k, output c) is element (c / 32) * panel_stride + k * ld + c % 32 of data. Panels follow one another
-// with ld 32; a sparse_input matrix is one wide panel, ld = outputs rounded up to 32, so that a zero input's row is
-// left out as a whole. Outputs beyond the last are zeros.
+// Panels in groups, as kernels.h says (Product). A plain matrix has groups of one panel. A sparse_input matrix has wide
+// groups: what a zero input leaves out is then one long piece of memory, and what is read is too. Outputs beyond the
+// last are zeros.
 struct PackedMatrix {
   WeightType type = WeightType::f32;
   const std::byte* data = nullptr;
-  std::ptrdiff_t ld = 0, panel_stride = 0;
   int in = 0, out = 0;
+  int panels = 0, group = 1;
   bool sparse = false;
   TensorView table;                        // embedding: rows in the file's own format, nothing packed
   std::shared_ptr<const void> table_owner;
-
-  int panels() const { return (out + panel_cols - 1) / panel_cols; }
 };
 
 // Hands out memory that lives as long as the store, from large blocks, so that huge pages serve small matrices too.

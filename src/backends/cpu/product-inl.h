@@ -6,18 +6,41 @@ namespace fr::cpu {
 namespace {
 
 inline constexpr int panel_vecs = panel_cols / lanes;
-inline constexpr int cache_line = 64;
-inline constexpr ptrdiff_t prefetch_bytes = 2048;  // how far ahead a streamed panel is asked for
+inline constexpr ptrdiff_t cache_line = 64;
+inline constexpr ptrdiff_t stream_ahead = 2048;  // bytes between a streamed panel's use and its prefetch
 
-// Where a block prefetches, one line per weight row it multiplies.
+// Where a panel's weights begin, and the distance between its rows.
+template <class W>
+struct Panel {
+  const W* w;
+  ptrdiff_t ld;
+};
+template <class W>
+inline Panel<W> locate(const Product& p, int panel) {
+  const int first = panel / p.group * p.group, left = p.panels - first;  // of its group
+  return {static_cast<const W*>(p.w) + ptrdiff_t{first} * p.in * panel_cols + (panel - first) * panel_cols,
+          ptrdiff_t{left < p.group ? left : p.group} * panel_cols};
+}
+
+// f(begin, end) for the parts of panels [first, last) that lie in one group.
+template <class F>
+inline void each_group(const Product& p, int first, int last, F f) {
+  for (int begin = first, end = 0; begin < last; begin = end) {
+    end = (begin / p.group + 1) * p.group;
+    if (end > last) end = last;
+    f(begin, end);
+  }
+}
+
+// What a block prefetches while it multiplies: at weight row k, line k * rate / 256 of those `step` bytes apart.
 struct Ahead {
   const char* from;
-  ptrdiff_t step;
+  ptrdiff_t rate, step;
 };
 
 // y[R][panel] (+)= x[R][in] * w[in][panel].
 template <int R, class W>
-inline void block(const float* x, ptrdiff_t ldx, const W* w, ptrdiff_t ld, int in, float* y, ptrdiff_t ldy, bool resume,
+inline void block(const float* x, ptrdiff_t ldx, Panel<W> panel, int in, float* y, ptrdiff_t ldy, bool resume,
                   Ahead ahead) {
   F32 sums[R][panel_vecs];
 #pragma GCC unroll 16
@@ -26,13 +49,13 @@ inline void block(const float* x, ptrdiff_t ldx, const W* w, ptrdiff_t ld, int i
     for (int v = 0; v < panel_vecs; ++v) sums[r][v] = resume ? load(y + r * ldy + v * lanes) : set1(0.0f);
   }
   for (int k = 0; k < in; ++k) {
-    prefetch(ahead.from + k * ahead.step);
+    prefetch(ahead.from + (k * ahead.rate >> 8) * ahead.step);
     F32 input[R];
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) input[r] = set1(x[r * ldx + k]);
 #pragma GCC unroll 8
     for (int v = 0; v < panel_vecs; ++v) {
-      const F32 weight = load(w + k * ld + v * lanes);
+      const F32 weight = load(panel.w + k * panel.ld + v * lanes);
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) sums[r][v] = fma(input[r], weight, sums[r][v]);
     }
@@ -46,62 +69,65 @@ inline void block(const float* x, ptrdiff_t ldx, const W* w, ptrdiff_t ld, int i
 
 // block<rows> for 1 <= rows <= R.
 template <int R, class W>
-inline void rows_block(int rows, const float* x, ptrdiff_t ldx, const W* w, ptrdiff_t ld, int in, float* y,
-                       ptrdiff_t ldy, bool resume, Ahead ahead) {
+inline void rows_block(int rows, const float* x, ptrdiff_t ldx, Panel<W> panel, int in, float* y, ptrdiff_t ldy,
+                       bool resume, Ahead ahead) {
   if constexpr (R > 1) {
-    if (rows < R) return rows_block<R - 1>(rows, x, ldx, w, ld, in, y, ldy, resume, ahead);
+    if (rows < R) return rows_block<R - 1>(rows, x, ldx, panel, in, y, ldy, resume, ahead);
   }
-  block<R>(x, ldx, w, ld, in, y, ldy, resume, ahead);
+  block<R>(x, ldx, panel, in, y, ldy, resume, ahead);
 }
 
-// Rows [k0, k0 + k) of a panel as floats, or those that p.index names.
+// Inputs [k0, k0 + k) of all rows, a few rows at a time, times a block of weights: panel begins at weight row k0.
+// The lines of the block after it are prefetched evenly over the passes, so that memory is never idle.
 template <class W>
-inline void fill_tile(const Product& p, const W* w, int k0, int k) {
-  const auto source = [&](int i) { return w + (p.index != nullptr ? p.index[i] : i) * p.ld; };
-  for (int i = 0; i < k; ++i) {
-    if (p.index != nullptr) prefetch(source(k0 + (i + 16 < k ? i + 16 : k - 1)));
-    const W* from = source(k0 + i);
-    for (int v = 0; v < panel_vecs; ++v) store(p.tile + i * panel_cols + v * lanes, load(from + v * lanes));
-  }
-}
-
-// One block of inputs, [k0, k0 + k), of one panel times all rows, a few rows at a time. w points at weight row k0.
-template <class W>
-inline void rows_blocks(const Product& p, int k0, int k, const W* w, ptrdiff_t ld, float* y, Ahead ahead) {
-  const int blocks = (p.rows + max_rows - 1) / max_rows, rows = (p.rows + blocks - 1) / blocks;
-  for (int t = 0; t < p.rows; t += rows) {
-    rows_block<max_rows>(p.rows - t < rows ? p.rows - t : rows, p.x + t * p.ldx + k0, p.ldx, w, ld, k, y + t * p.ldy,
-                         p.ldy, k0 > 0, ahead);
-    ahead.step = 0;  // the next block's weights are on their way
+inline void all_rows(const Product& p, int k0, int k, Panel<W> panel, float* y, Ahead next) {
+  const int passes = (p.rows + max_rows - 1) / max_rows, rows = (p.rows + passes - 1) / passes;
+  next.rate /= passes;
+  for (int t = 0; t < p.rows; t += rows, next.from += (k * next.rate >> 8) * next.step) {
+    rows_block<max_rows>(p.rows - t < rows ? p.rows - t : rows, p.x + t * p.ldx + k0, p.ldx, panel, k, y + t * p.ldy,
+                         p.ldy, k0 > 0, next);
   }
 }
 
-// One panel times more rows than a block holds, in blocks of inputs that stay in the first-level cache. With many
-// rows a block is converted to float once.
+// Panels of one group, in blocks of inputs that stay in the first-level cache. With many rows a block is converted to
+// float once.
 template <class W>
-inline void blocked_panel(const Product& p, const W* w, float* y) {
-  const bool direct = p.index == nullptr && (sizeof(W) == sizeof(float) || p.rows <= max_direct_rows);
+inline void blocked_panels(const Product& p, int first, int last) {
+  const bool direct = p.rows <= max_direct_rows(static_cast<const W*>(p.w));
   const int step = direct ? tile_rows * static_cast<int>(sizeof(float) / sizeof(W)) : tile_rows;
   for (int k0 = 0; k0 < p.in; k0 += step) {
     const int k = p.in - k0 < step ? p.in - k0 : step;
-    const W* next = k0 + k < p.in ? w + (k0 + k) * p.ld : w + p.panel_stride;
-    const Ahead ahead{reinterpret_cast<const char*>(next), p.index != nullptr ? 0 : p.ld * ptrdiff_t{sizeof(W)}};
-    if (direct) {
-      rows_blocks(p, k0, k, w + k0 * p.ld, p.ld, y, ahead);
-    } else {
-      fill_tile(p, w, k0, k);
-      rows_blocks(p, k0, k, static_cast<const float*>(p.tile), panel_cols, y, ahead);
+    for (int i = first; i < last; ++i) {
+      const Panel<W> panel = locate<W>(p, i), here{panel.w + k0 * panel.ld, panel.ld};
+      float* y = p.y + i * panel_cols;
+      Ahead next{reinterpret_cast<const char*>(here.w + k * panel.ld), 256, panel.ld * ptrdiff_t{sizeof(W)}};
+      if (panel.ld == panel_cols) next = {next.from, 256 * next.step / cache_line, cache_line};
+      if (direct) {
+        all_rows(p, k0, k, here, y, next);
+      } else {
+        for (int j = 0; j < k; ++j) {
+          for (int v = 0; v < panel_cols; v += lanes) store(p.tile + j * panel_cols + v, load(here.w + j * panel.ld + v));
+        }
+        all_rows(p, k0, k, Panel<float>{p.tile, panel_cols}, y, next);
+      }
     }
   }
 }
 
-// Bias, activation and gate of one panel.
-inline void finish_panel(const Product& p, int panel) {
+// Few rows: the panel streams from memory once, through all of them.
+template <class W>
+inline void streamed_panel(const Product& p, int i) {
+  const Panel<W> panel = locate<W>(p, i);
+  const Ahead ahead{reinterpret_cast<const char*>(panel.w) + stream_ahead, 256, panel.ld * ptrdiff_t{sizeof(W)}};
+  rows_block<max_rows>(p.rows, p.x, p.ldx, panel, p.in, p.y + i * panel_cols, p.ldy, false, ahead);
+}
+
+// Bias, activation and gate of panels [first, last).
+inline void finish(const Product& p, int first, int last) {
   if (p.bias == nullptr && p.gate == nullptr && p.act == Epilogue::none) return;
-  const int begin = panel * panel_cols;
   for (int t = 0; t < p.rows; ++t) {
     float* y = p.y + t * p.ldy;
-    for (int c = begin; c < begin + panel_cols; c += lanes) {
+    for (int c = first * panel_cols; c < last * panel_cols; c += lanes) {
       F32 value = load(y + c);
       if (p.bias != nullptr) value = value + load(p.bias + c);
       value = apply(p.act, value);
@@ -113,21 +139,14 @@ inline void finish_panel(const Product& p, int panel) {
 
 template <class W>
 inline void typed_product(const Product& p, int first, int last) {
-  for (int panel = first; panel < last; ++panel) {
-    const W* w = static_cast<const W*>(p.w) + panel * p.panel_stride;
-    float* y = p.y + panel * panel_cols;
-    if (p.in == 0) {
-      for (int t = 0; t < p.rows; ++t) {
-        for (int c = 0; c < panel_cols; ++c) y[t * p.ldy + c] = 0;
-      }
-    } else if (p.rows <= max_rows && p.index == nullptr) {
-      const Ahead ahead{reinterpret_cast<const char*>(w) + prefetch_bytes, p.ld * ptrdiff_t{sizeof(W)}};
-      rows_block<max_rows>(p.rows, p.x, p.ldx, w, p.ld, p.in, y, p.ldy, false, ahead);
+  each_group(p, first, last, [&](int begin, int end) {
+    if (p.rows <= max_rows && p.group == 1) {
+      streamed_panel<W>(p, begin);
     } else {
-      blocked_panel(p, w, y);
+      blocked_panels<W>(p, begin, end);
     }
-    finish_panel(p, panel);
-  }
+    finish(p, begin, end);
+  });
 }
 
 void product(const Product& p, int first, int last) {
@@ -138,56 +157,82 @@ void product(const Product& p, int first, int last) {
   }
 }
 
-// R weight rows at a time onto columns [begin, end) of y, while the next R are on their way.
+// y += x[index[i]] * (weight row index[i]), for i in [i, end), R rows at a time while the next R are on their way.
+// Returns how far it got.
 template <int R, class W>
-inline int add_rows(const Product& p, int i, int begin, int end) {
-  constexpr int line = cache_line / static_cast<int>(sizeof(W));
-  const W* w = static_cast<const W*>(p.w);
-  for (; i + R <= p.in; i += R) {
+inline int add_weight_rows(const float* x, const int* index, int i, int end, Panel<W> panel, int cols, float* y) {
+  constexpr int line = static_cast<int>(cache_line / sizeof(W));
+  for (; i + R <= end; i += R) {
     const W *from[R], *next[R];
     F32 input[R];
     for (int r = 0; r < R; ++r) {
-      from[r] = w + p.index[i + r] * p.ld;
-      next[r] = w + p.index[i + R + r < p.in ? i + R + r : p.in - 1] * p.ld;
-      input[r] = set1(p.x[i + r]);
+      from[r] = panel.w + index[i + r] * panel.ld;
+      next[r] = panel.w + index[i + R + r < end ? i + R + r : end - 1] * panel.ld;
+      input[r] = set1(x[index[i + r]]);
     }
-    for (int c = begin; c < end; c += line) {
+    for (int c = 0; c < cols; c += line) {
       for (int r = 0; r < R; ++r) prefetch(next[r] + c);
       for (int b = c; b < c + line; b += lanes) {
-        F32 value = load(p.y + b);
+        F32 value = load(y + b);
         for (int r = 0; r < R; ++r) value = fma(input[r], load(from[r] + b), value);
-        store(p.y + b, value);
+        store(y + b, value);
       }
     }
   }
   return i;
 }
 
+// Up to `most` rows, each with its own list, for panels [first, last) of one group. Several rows go through the weights
+// together, in blocks that stay in the second-level cache.
+inline constexpr int most_sparse_rows = 64;
 template <class W>
-inline void typed_sparse_row(const Product& p, int first, int last) {
-  const int begin = first * panel_cols, end = last * panel_cols;
-  for (int c = begin; c < end; c += lanes) store(p.y + c, set1(0.0f));
-  const int done = add_rows<4, W>(p, 0, begin, end);
-  add_rows<1, W>(p, done, begin, end);
-  for (int panel = first; panel < last; ++panel) finish_panel(p, panel);
-}
-
-void sparse_row(const Product& p, int first, int last) {
-  switch (p.type) {
-    case WeightType::f32: return typed_sparse_row<float>(p, first, last);
-    case WeightType::f16: return typed_sparse_row<Half>(p, first, last);
-    case WeightType::bf16: return typed_sparse_row<Bf16>(p, first, last);
+inline void sparse_rows(const Product& p, int t0, int rows, int first, int last) {
+  constexpr int block_bytes = 256 << 10;
+  const Panel<W> panel = locate<W>(p, first);
+  const int cols = (last - first) * panel_cols, step = block_bytes / (cols * static_cast<int>(sizeof(W)));
+  int at[most_sparse_rows] = {};
+  for (int k0 = 0; k0 < p.in; k0 += step) {
+    const bool to_the_end = rows == 1 || p.in - k0 <= step;
+    for (int i = 0; i < rows; ++i) {
+      const int *list = p.nonzero + (t0 + i) * p.ld_nonzero, *index = list + 1;
+      const float* x = p.x + (t0 + i) * p.ldx;
+      float* y = p.y + (t0 + i) * p.ldy + first * panel_cols;
+      if (k0 == 0) {
+        for (int c = 0; c < cols; c += lanes) store(y + c, set1(0.0f));
+      }
+      int end = to_the_end ? *list : at[i];
+      while (end < *list && index[end] < k0 + step) ++end;
+      const int done = add_weight_rows<4>(x, index, at[i], end, panel, cols, y);
+      at[i] = add_weight_rows<1>(x, index, done, end, panel, cols, y);
+    }
+    if (to_the_end) return;
   }
 }
 
-int nonzero(const float* x, ptrdiff_t ldx, int rows, int cols, int* index) {
-  int count = 0;
-  each(cols, [&](int i, auto some) {
-    unsigned bits = 0;
-    for (int t = 0; t < rows; ++t) bits |= nonzero_bits(some.load(x + t * ldx + i));
-    for (; bits != 0; bits &= bits - 1) index[count++] = i + __builtin_ctz(bits);
+template <class W>
+inline void typed_sparse_product(const Product& p, int first, int last) {
+  each_group(p, first, last, [&](int begin, int end) {
+    for (int t = 0; t < p.rows; t += most_sparse_rows) {
+      sparse_rows<W>(p, t, p.rows - t < most_sparse_rows ? p.rows - t : most_sparse_rows, begin, end);
+    }
+    finish(p, begin, end);
   });
-  return count;
+}
+
+void sparse_product(const Product& p, int first, int last) {
+  switch (p.type) {
+    case WeightType::f32: return typed_sparse_product<float>(p, first, last);
+    case WeightType::f16: return typed_sparse_product<Half>(p, first, last);
+    case WeightType::bf16: return typed_sparse_product<Bf16>(p, first, last);
+  }
+}
+
+void nonzero(const float* x, int n, int* list) {
+  int* end = list + 1;
+  each(n, [&](int i, auto some) {
+    for (unsigned bits = nonzero_bits(some.load(x + i)); bits != 0; bits &= bits - 1) *end++ = i + __builtin_ctz(bits);
+  });
+  *list = static_cast<int>(end - list) - 1;
 }
 
 }  // namespace

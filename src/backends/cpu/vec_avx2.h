@@ -9,7 +9,7 @@ namespace {
 
 inline constexpr int lanes = 8;
 inline constexpr int max_rows = 3;  // rows that a product keeps in registers: 3 x 4 accumulators
-inline constexpr int max_direct_rows = 16;  // with more rows, weights become float once for all
+inline constexpr float sparse_share = 0.3f;
 
 struct F32 {
   __m256 v;
@@ -20,6 +20,10 @@ struct Half {
 struct Bf16 {
   uint16_t bits;
 };
+// With more rows, a block of weights becomes float once for all, instead of in the multiplying loop.
+constexpr int max_direct_rows(const Half*) { return 32; }
+constexpr int max_direct_rows(const Bf16*) { return 16; }
+constexpr int max_direct_rows(const float*) { return 1 << 30; }
 
 inline F32 set1(float x) { return {_mm256_set1_ps(x)}; }
 inline F32 load(const float* p) { return {_mm256_loadu_ps(p)}; }

@@ -12,7 +12,7 @@ namespace {
 
 inline constexpr int lanes = 16;
 inline constexpr int max_rows = 12;  // rows that a product keeps in registers: 12 x 2 accumulators
-inline constexpr int max_direct_rows = 24;  // with more rows, weights become float once for all
+inline constexpr float sparse_share = 0.25f;
 
 struct F32 {
   __m512 v;
@@ -23,6 +23,10 @@ struct Half {
 struct Bf16 {
   uint16_t bits;
 };
+// With more rows, a block of weights becomes float once for all, instead of in the multiplying loop.
+constexpr int max_direct_rows(const Half*) { return 24; }
+constexpr int max_direct_rows(const Bf16*) { return 24; }
+constexpr int max_direct_rows(const float*) { return 1 << 30; }
 
 inline F32 set1(float x) { return {_mm512_set1_ps(x)}; }
 inline F32 load(const float* p) { return {_mm512_loadu_ps(p)}; }

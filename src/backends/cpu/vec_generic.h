@@ -8,7 +8,7 @@ namespace {
 
 inline constexpr int lanes = 4;
 inline constexpr int max_rows = 1;  // rows that a product keeps in registers: 1 x 8 accumulators
-inline constexpr int max_direct_rows = 1;  // with more rows, weights become float once for all
+inline constexpr float sparse_share = 0.2f;
 
 typedef float Floats __attribute__((vector_size(16)));
 typedef int32_t Ints __attribute__((vector_size(16)));
@@ -24,6 +24,10 @@ struct Half {
 struct Bf16 {
   uint16_t bits;
 };
+// With more rows, a block of weights becomes float once for all, instead of in the multiplying loop.
+constexpr int max_direct_rows(const Half*) { return 1; }
+constexpr int max_direct_rows(const Bf16*) { return 1; }
+constexpr int max_direct_rows(const float*) { return 1 << 30; }
 
 template <class T, class P>
 inline T load_as(const P* p) {
