@@ -3,9 +3,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <map>
+#include <ostream>
 
 #include "formats/formats.h"
 
@@ -31,6 +33,10 @@ struct Param {
   Target target;
   const GoldenFile* golden;  // null: the goldens are not there
 };
+
+void PrintTo(const Param& p, std::ostream* out) {
+  *out << p.target.name() << ", " << (p.golden != nullptr ? p.golden->name : "no goldens");
+}
 
 std::vector<Param> params() {
   static const std::vector<GoldenFile> files = golden_files();

@@ -27,6 +27,15 @@ std::vector<Target> targets() {
   return all;
 }
 
+RandomShape variant_shape(const std::string& variant) {
+  RandomShape s;
+  const bool bare = variant == "7_bare";
+  s.version = bare ? "7" : variant;
+  s.ln0 = !bare;
+  s.biases = bare;
+  return s;
+}
+
 namespace {
 
 std::unique_ptr<Device> create_device(const Target& target, DType dtype) {

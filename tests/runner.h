@@ -2,7 +2,9 @@
 // Failures are exceptions, which GoogleTest reports.
 #pragma once
 #include <memory>
+#include <ostream>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -11,6 +13,7 @@
 #include "core/batch.h"
 #include "core/state.h"
 #include "models/model.h"
+#include "models/random_checkpoint.h"
 
 namespace fr::test {
 
@@ -43,8 +46,13 @@ struct Target {
   int threads = 1;
   std::string name() const { return isa.empty() ? backend : backend + "_" + isa; }
 };
+inline void PrintTo(const Target& t, std::ostream* out) { *out << t.name(); }
 // Every backend of this build with every instruction set of this machine; the best of these with two threads.
 std::vector<Target> targets();
+
+// What the tests with random weights go through: every version, and one without ln0 and with optional biases.
+inline constexpr const char* variants[] = {"4", "5.0", "5.1", "5.2", "6", "7", "7_bare"};
+RandomShape variant_shape(const std::string& variant);
 
 struct DeviceRunnerOptions {
   Target target;

@@ -4,17 +4,13 @@
 
 #include <gtest/gtest.h>
 
-#include <numeric>
-
-#include "models/random_checkpoint.h"
 #include "runner.h"
 
 namespace fr::test {
 namespace {
 
-RandomShape small_shape(const std::string& version) {
-  RandomShape s;
-  s.version = version;
+RandomShape small_shape(const std::string& variant) {
+  RandomShape s = variant_shape(variant);
   s.n_layer = 2;
   s.n_embd = 24;
   s.head_size = 8;
@@ -197,7 +193,7 @@ TEST_P(Trace, CountsUsesAndComputesNothingInVain) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Versions, Trace, testing::Values("4", "5.0", "5.1", "5.2", "6", "7"));
+INSTANTIATE_TEST_SUITE_P(Versions, Trace, testing::ValuesIn(variants));
 
 }  // namespace
 }  // namespace fr::test

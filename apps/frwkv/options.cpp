@@ -104,22 +104,50 @@ void add_model_options(CLI::App& app, ModelOptions& o) {
   app.add_option("--vocab", o.vocab, "vocabulary file, if it is not found by itself")->type_name("FILE");
 }
 
+namespace {
+
+struct NumberOption {
+  const char* names;
+  double fr_sampler_params::*field;
+  const char* help;
+};
+constexpr NumberOption number_options[] = {
+    {"--temperature,--temp", &fr_sampler_params::temperature, "0: always the likeliest token"},
+    {"--top-p", &fr_sampler_params::top_p, "1: off"},
+    {"--min-p", &fr_sampler_params::min_p, "0: off"},
+    {"--typical", &fr_sampler_params::typical_p, "1: off"},
+    {"--presence-penalty", &fr_sampler_params::presence_penalty, "0: off"},
+    {"--frequency-penalty", &fr_sampler_params::frequency_penalty, "0: off"},
+    {"--penalty-decay", &fr_sampler_params::penalty_decay, "what is left of a penalty after each token"},
+};
+
+// What was not given is as the sampler's program has it; greedy choice is plain unless penalties were asked for.
+void fill_defaults(const CLI::App& app, Settings& s) {
+  fr_sampler_params defaults;
+  faster_rwkv::check(fr_sampler_params_for(s.sampler.c_str(), &defaults));
+  const auto given = [&](std::string_view names) {
+    return app.get_option(std::string(names.substr(0, names.find(','))))->count() > 0;
+  };
+  for (const NumberOption& o : number_options) {
+    if (!given(o.names)) s.params.*o.field = defaults.*o.field;
+  }
+  if (!given("--top-k")) s.params.top_k = defaults.top_k;
+  if (s.params.temperature != 0) return;
+  if (!given("--presence-penalty")) s.params.presence_penalty = 0;
+  if (!given("--frequency-penalty")) s.params.frequency_penalty = 0;
+}
+
+}  // namespace
+
 void add_sampling_options(CLI::App& app, Settings& s, const char* max_tokens_help) {
   const std::string group = "Sampling";
-  fr_sampler_params& p = s.params;
   app.add_option("-n,--max-tokens,--n-predict", s.max_tokens, max_tokens_help)->type_name("N")->group(group);
-  const auto number = [&](const char* names, double& value, const char* help) {
-    app.add_option(names, value, help)->type_name("X")->group(group)->capture_default_str();
-  };
-  number("--temperature,--temp", p.temperature, "0: always the likeliest token");
-  app.add_option("--top-k", p.top_k, "0: off")->type_name("N")->group(group)->capture_default_str();
-  number("--top-p", p.top_p, "1: off");
-  number("--min-p", p.min_p, "0: off");
-  number("--typical", p.typical_p, "1: off");
-  number("--presence-penalty", p.presence_penalty, "0: off");
-  number("--frequency-penalty", p.frequency_penalty, "0: off");
-  number("--penalty-decay", p.penalty_decay, "what is left of a penalty after each token");
-  app.add_option("--sampler", s.sampler, "rwkv, albatross or ai00: the rules of that program")
+  for (const NumberOption& o : number_options) {
+    app.add_option(o.names, s.params.*o.field, o.help)->type_name("X")->group(group)->capture_default_str();
+  }
+  app.add_option("--top-k", s.params.top_k, "0: off")->type_name("N")->group(group)->capture_default_str();
+  app.final_callback([&app, &s] { fill_defaults(app, s); });
+  app.add_option("--sampler", s.sampler, "rwkv, albatross or ai00: the rules and defaults of that program")
       ->type_name("NAME")
       ->group(group)
       ->capture_default_str();

@@ -184,7 +184,11 @@ typedef struct fr_sampler_params {
   const int32_t* banned;
   size_t n_banned;
 } fr_sampler_params;
-FR_API fr_sampler_params fr_sampler_params_default(void); /* temperature 1, top_p 0.3, penalties 0.5/0.5/0.996: ChatRWKV's chat */
+/* Profile rwkv with the values of ChatRWKV's chat: temperature 1, top_p 0.3, penalties 0.5, 0.5, decay 0.996. */
+FR_API fr_sampler_params fr_sampler_params_default(void);
+/* The values that the program behind a profile uses: rwkv as above, albatross with top_k 500, ai00. Error: no such
+ * profile. */
+FR_API fr_error fr_sampler_params_for(const char* profile, fr_sampler_params* out);
 
 /* The model tells the vocabulary, and which tokens the rwkv profile exempts from the frequency penalty (digits, space,
  * tab). Errors name the parameter. */

@@ -71,6 +71,24 @@ fr_sampler_params fr_sampler_params_default(void) {
   return {"rwkv", 1.0, 0, 0.3, 0.0, 1.0, 0.5, 0.5, 0.996, 0, nullptr, 0, nullptr, 0};
 }
 
+fr_error fr_sampler_params_for(const char* profile, fr_sampler_params* out) {
+  if (profile == nullptr || out == nullptr) return null_argument("an argument");
+  return guarded([&]() -> Status {
+    FR_TRY(const SamplerProfile known, parse_profile(profile));
+    *out = fr_sampler_params_default();
+    if (known == SamplerProfile::rwkv) return {};
+    const SamplerParams p = default_params(known);
+    out->profile = known == SamplerProfile::albatross ? "albatross" : "ai00";
+    out->temperature = p.temperature;
+    out->top_k = p.top_k;
+    out->top_p = p.top_p;
+    out->presence_penalty = p.presence_penalty;
+    out->frequency_penalty = p.frequency_penalty;
+    out->penalty_decay = p.penalty_decay;
+    return {};
+  });
+}
+
 fr_error fr_sampler_new(const fr_model* model, const fr_sampler_params* params, fr_sampler** out) {
   if (model == nullptr || out == nullptr) return null_argument("an argument");
   return guarded([&]() -> Status {

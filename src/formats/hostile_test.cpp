@@ -1,49 +1,23 @@
 // Damaged and hostile files: at least a thousand of each form must end in a named error, or load with every
 // view inside the file; quickly, and without allocating more than 64 MB above the size of the file.
 #include <gtest/gtest.h>
-#include <malloc.h>
 
-#include <atomic>
 #include <cstdlib>
 #include <ctime>
 #include <filesystem>
 #include <fstream>
-#include <new>
 #include <random>
 
+#include "base/test_allocations.h"
 #include "formats/formats.h"
 #include "formats/pth.h"
 #include "formats/safetensors.h"
 #include "formats/test_files.h"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define FR_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
-#define FR_SANITIZED 1
-#endif
-#endif
-
-namespace {
-std::atomic<std::size_t> live_bytes{0}, peak_bytes{0};
-}
-
-#ifdef FR_SANITIZED  // the sanitizers bring their own allocator, and are slow
+#ifdef FR_SANITIZED  // slow
 constexpr double seconds_allowed = 60;
 #else
 constexpr double seconds_allowed = 5;
-void* operator new(std::size_t size) {
-  void* p = std::malloc(size);
-  if (p == nullptr) throw std::bad_alloc();
-  const std::size_t now = live_bytes += ::malloc_usable_size(p);
-  if (now > peak_bytes) peak_bytes = now;
-  return p;
-}
-void operator delete(void* p) noexcept {
-  live_bytes -= ::malloc_usable_size(p);
-  std::free(p);
-}
-void operator delete(void* p, std::size_t) noexcept { operator delete(p); }
 #endif
 
 namespace fr {
@@ -60,8 +34,8 @@ using Parse = Result<Checkpoint> (*)(std::span<const std::byte>, std::string_vie
 
 // What must hold for any bytes. Says whether they were read.
 bool check(Parse parse, const std::string& file, const Checkpoint* must_equal = nullptr) {
-  const std::size_t before = live_bytes;
-  peak_bytes = before;
+  const std::size_t before = test::live_bytes;
+  test::peak_bytes = before;
   const std::clock_t start = std::clock();  // processor time: the machine may be busy
   bool ok = false;
   {
@@ -88,7 +62,7 @@ bool check(Parse parse, const std::string& file, const Checkpoint* must_equal = 
     }
   }
   EXPECT_LT(static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC, seconds_allowed);
-  EXPECT_LE(peak_bytes - before, file.size() + (std::size_t{64} << 20));
+  EXPECT_LE(test::peak_bytes - before, file.size() + (std::size_t{64} << 20));
   return ok;
 }
 

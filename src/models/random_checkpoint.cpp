@@ -30,10 +30,11 @@ class Plan {
   std::vector<Item> make() {
     const int d = s_.n_embd;
     add("emb.weight", {s_.n_vocab, d}, -1, 1);
-    norm("blocks.0.ln0", d);
+    if (s_.ln0) norm("blocks.0.ln0", d);
     for (int i = 0; i < s_.n_layer; ++i) layer("blocks." + std::to_string(i) + ".", i);
     norm("ln_out", d);
     mat("head", s_.n_vocab, d);
+    if (s_.biases) add("head.bias", {s_.n_vocab}, -1, 1);
     return std::move(items_);
   }
 
@@ -67,6 +68,7 @@ class Plan {
     }
     for (const char* name : {"receptance", "key", "value"}) mat(att + name, d, d);
     mat(att + "output", d, d, 0.5f);
+    if (s_.biases) add(att + "output.bias", {d}, -1, 1);
     if (s_.version != "4") norm(att + "ln_x", d);
     // ffn.x_prev counts little, so that the size of the input of ffn.key is known whatever the text.
     if (s_.version == "7") row(ffn + "x_k", 0, 0.2f);

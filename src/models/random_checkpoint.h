@@ -18,6 +18,9 @@ struct RandomShape {
   int head_size = 64;                                       // not v4
   int rank_mix = 32;                                        // v6
   int rank_w = 64, rank_a = 64, rank_v = 32, rank_g = 128;  // v6: w only, its decay; v7: all
+  // What some files lack or add: the norm of the embedding, and biases of att.output and head.
+  bool ln0 = true;
+  bool biases = false;
 };
 
 // The released sizes "0.1b", "0.4b", "1.5b", "2.9b", "7.2b", "13.3b" of a version. Error: no such size or

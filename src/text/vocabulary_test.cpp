@@ -1,50 +1,20 @@
 #include "text/vocabulary.h"
 
 #include <gtest/gtest.h>
-#include <malloc.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <new>
 
+#include "base/test_allocations.h"
 #include "text/tokenizer.h"
 #include "text/vocabulary_fixture.h"
-
-namespace {
-std::atomic<std::size_t> allocated{0}, peak{0};
-}
-
-// Counts what the library allocates, to test its memory bounds.
-void* operator new(std::size_t size) {
-  void* p = std::malloc(size);
-  if (p == nullptr) throw std::bad_alloc();
-  const std::size_t now = allocated += malloc_usable_size(p);
-  for (std::size_t top = peak; now > top && !peak.compare_exchange_weak(top, now);) {
-  }
-  return p;
-}
-void operator delete(void* p) noexcept {
-  if (p != nullptr) allocated -= malloc_usable_size(p);
-  std::free(p);
-}
-void operator delete(void* p, std::size_t) noexcept { operator delete(p); }
 
 namespace fr {
 namespace {
 
 using namespace std::string_literals;
-
-// The most that is allocated while `run` runs, in bytes.
-template <class F>
-std::size_t memory_of(F run) {
-  const std::size_t before = allocated;
-  peak = before;
-  run();
-  return peak - before;
-}
 
 std::string message(const std::string& file) {
   const auto made = read_tokenizer(file, "V");
@@ -325,7 +295,7 @@ void check_damage(const std::string& file, const TokenList& tokens, const std::v
     const std::size_t kind = static_cast<std::size_t>(i) % damages.size();
     const std::string broken = damages[kind](file, tokens, random);
     std::string text;
-    const std::size_t memory = memory_of([&] { text = message(broken); });
+    const std::size_t memory = test::peak_allocation([&] { text = message(broken); });
     ASSERT_LE(memory, broken.size() + (64 << 20)) << "damage " << kind;
     ASSERT_TRUE(text.find("(V, " + std::string(unit) + " ") != std::string::npos ||
                 text.starts_with("not a vocabulary (V): "))  // the first byte is gone
@@ -389,12 +359,12 @@ TEST(DamagedVocabulary, TheLargestOnesStayWithinTheMemoryBound) {
   }
   std::string file = msgpack_form(tokens);
   std::string text;
-  EXPECT_LE(memory_of([&] { text = message(file); }), file.size() + (64 << 20));
+  EXPECT_LE(test::peak_allocation([&] { text = message(file); }), file.size() + (64 << 20));
   EXPECT_EQ(text, "no error");
 
   file = text_form(tokens) + "1 'a' 1\n";
   tokens = {};
-  EXPECT_LE(memory_of([&] { text = message(file); }), file.size() + (64 << 20));
+  EXPECT_LE(test::peak_allocation([&] { text = message(file); }), file.size() + (64 << 20));
   EXPECT_NE(text.find("too many tokens (V, line 1048577)"), std::string::npos) << text;
 }
 

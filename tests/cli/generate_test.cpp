@@ -10,7 +10,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-const Arguments greedy{"--temperature", "0", "--presence-penalty", "0", "--frequency-penalty", "0"};
+const Arguments greedy{"--temperature", "0"};  // no penalties unless asked for
 
 Arguments generate(const Arguments& more, const Arguments& base = greedy) {
   Arguments all{frwkv(), "generate"};

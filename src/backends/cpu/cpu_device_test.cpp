@@ -317,7 +317,7 @@ void compare_with_reference(const Net& net, Emit emit, const CpuOptions& options
 
 class CpuDeviceTest : public testing::TestWithParam<const Kernels*> {
  protected:
-  CpuOptions options(DType dtype = DType::f32, int threads = 2) const { return {{dtype, threads}, GetParam(), false, 256}; }
+  CpuOptions options(DType dtype = DType::f32, int threads = 2) const { return {{dtype, threads}, GetParam(), false, 128}; }
 };
 INSTANTIATE_TEST_SUITE_P(, CpuDeviceTest, testing::ValuesIn(tested_kernels()), kernels_name);
 

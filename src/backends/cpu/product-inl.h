@@ -7,7 +7,6 @@ namespace {
 
 inline constexpr int panel_vecs = panel_cols / lanes;
 inline constexpr ptrdiff_t cache_line = 64;
-inline constexpr ptrdiff_t stream_ahead = 2048;  // bytes between a streamed panel's use and its prefetch
 
 // Where a panel's weights begin, and the distance between its rows.
 template <class W>
@@ -38,32 +37,35 @@ struct Ahead {
   ptrdiff_t rate, step;
 };
 
-// y[R][panel] (+)= x[R][in] * w[in][panel].
-template <int R, class W>
-inline void block(const float* x, ptrdiff_t ldx, Panel<W> panel, int in, float* y, ptrdiff_t ldy, bool resume,
-                  Ahead ahead) {
-  F32 sums[R][panel_vecs];
+// y[R][N panels] (+)= x[R][in] * w[in][N panels]; the panels lie `stride` weights apart.
+template <int R, int N, class W>
+inline void block(const float* x, ptrdiff_t ldx, Panel<W> panel, ptrdiff_t stride, int in, float* y, ptrdiff_t ldy,
+                  bool resume, Ahead ahead) {
+  constexpr int V = N * panel_vecs;
+  F32 sums[R][V];
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 8
-    for (int v = 0; v < panel_vecs; ++v) sums[r][v] = resume ? load(y + r * ldy + v * lanes) : set1(0.0f);
+#pragma GCC unroll 32
+    for (int v = 0; v < V; ++v) sums[r][v] = resume ? load(y + r * ldy + v * lanes) : set1(0.0f);
   }
   for (int k = 0; k < in; ++k) {
-    prefetch(ahead.from + (k * ahead.rate >> 8) * ahead.step);
+    if (N == 1) prefetch(ahead.from + (k * ahead.rate >> 8) * ahead.step);
     F32 input[R];
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) input[r] = set1(x[r * ldx + k]);
-#pragma GCC unroll 8
-    for (int v = 0; v < panel_vecs; ++v) {
-      const F32 weight = load(panel.w + k * panel.ld + v * lanes);
+#pragma GCC unroll 32
+    for (int v = 0; v < V; ++v) {
+      const W* w = panel.w + v / panel_vecs * stride + k * panel.ld;
+      if (N > 1 && stream_ahead > 0 && v % panel_vecs == 0) prefetch(reinterpret_cast<const char*>(w) + stream_ahead);
+      const F32 weight = load(w + v % panel_vecs * lanes);
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) sums[r][v] = fma(input[r], weight, sums[r][v]);
     }
   }
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 8
-    for (int v = 0; v < panel_vecs; ++v) store(y + r * ldy + v * lanes, sums[r][v]);
+#pragma GCC unroll 32
+    for (int v = 0; v < V; ++v) store(y + r * ldy + v * lanes, sums[r][v]);
   }
 }
 
@@ -74,7 +76,7 @@ inline void rows_block(int rows, const float* x, ptrdiff_t ldx, Panel<W> panel, 
   if constexpr (R > 1) {
     if (rows < R) return rows_block<R - 1>(rows, x, ldx, panel, in, y, ldy, resume, ahead);
   }
-  block<R>(x, ldx, panel, in, y, ldy, resume, ahead);
+  block<R, 1>(x, ldx, panel, 0, in, y, ldy, resume, ahead);
 }
 
 // Inputs [k0, k0 + k) of all rows, a few rows at a time, times a block of weights: panel begins at weight row k0.
@@ -114,14 +116,6 @@ inline void blocked_panels(const Product& p, int first, int last) {
   }
 }
 
-// Few rows: the panel streams from memory once, through all of them.
-template <class W>
-inline void streamed_panel(const Product& p, int i) {
-  const Panel<W> panel = locate<W>(p, i);
-  const Ahead ahead{reinterpret_cast<const char*>(panel.w) + stream_ahead, 256, panel.ld * ptrdiff_t{sizeof(W)}};
-  rows_block<max_rows>(p.rows, p.x, p.ldx, panel, p.in, p.y + i * panel_cols, p.ldy, false, ahead);
-}
-
 // Bias, activation and gate of panels [first, last).
 inline void finish(const Product& p, int first, int last) {
   if (p.bias == nullptr && p.gate == nullptr && p.act == Epilogue::none) return;
@@ -137,14 +131,35 @@ inline void finish(const Product& p, int first, int last) {
   }
 }
 
+// At most R rows of a matrix with groups of one: panels stream from memory once, through all rows, several panels side
+// by side as far as the registers go (one stream alone does not use the whole bandwidth).
+template <int R, class W>
+inline void streamed_panels(const Product& p, int first, int last) {
+  if constexpr (R > 1) {
+    if (p.rows < R) return streamed_panels<R - 1, W>(p, first, last);
+  }
+  constexpr int N = R < 4 ? 4 / R : 1;
+  const ptrdiff_t stride = ptrdiff_t{p.in} * panel_cols;
+  for (int i = first; i < last;) {
+    const Panel<W> panel = locate<W>(p, i);
+    float* y = p.y + i * panel_cols;
+    if (N > 1 && i + N <= last) {
+      block<R, N>(p.x, p.ldx, panel, stride, p.in, y, p.ldy, false, {});
+      i += N;
+    } else {
+      const Ahead ahead{reinterpret_cast<const char*>(panel.w) + 2048, sizeof(W) == 2 ? 256 : 0, cache_line};
+      block<R, 1>(p.x, p.ldx, panel, stride, p.in, y, p.ldy, false, ahead);
+      ++i;
+    }
+  }
+  finish(p, first, last);
+}
+
 template <class W>
 inline void typed_product(const Product& p, int first, int last) {
+  if (p.rows <= max_rows && p.group == 1) return streamed_panels<max_rows, W>(p, first, last);
   each_group(p, first, last, [&](int begin, int end) {
-    if (p.rows <= max_rows && p.group == 1) {
-      streamed_panel<W>(p, begin);
-    } else {
-      blocked_panels<W>(p, begin, end);
-    }
+    blocked_panels<W>(p, begin, end);
     finish(p, begin, end);
   });
 }

@@ -16,16 +16,17 @@ struct ProductCommand {
   Operand nonzero;  // lists of the inputs that are not zero; absent: they are not looked for
 
   int rows(const Frame& f) const { return f.count(extent); }
-  // Panels per item. Rows of a sparse matrix should be read in pieces of some cache lines.
-  int unit() const { return m.sparse ? 4 : 1; }
-  int units() const { return (m.panels + unit() - 1) / unit(); }
+  // Panels per item: four stream better than one, and rows of a sparse matrix should be read in pieces of some cache
+  // lines; but there must be work for all.
+  int unit(const Frame& f) const { return m.sparse || m.panels >= 16 * f.workers ? 4 : 1; }
+  int units(const Frame& f) const { return (m.panels + unit(f) - 1) / unit(f); }
   // One block of rows unless there are too few panels for the workers.
   int row_blocks(const Frame& f) const {
     constexpr int least_rows = 48;
-    const int enough = (4 * f.workers + units() - 1) / units();
+    const int enough = (4 * f.workers + units(f) - 1) / units(f);
     return std::clamp(rows(f) / least_rows, 1, enough);
   }
-  int items(const Frame& f) const { return rows(f) == 0 ? 0 : units() * row_blocks(f); }
+  int items(const Frame& f) const { return rows(f) == 0 ? 0 : units(f) * row_blocks(f); }
 
   const int* list(const Frame& f, int row) const { return reinterpret_cast<const int*>(f.at(nonzero, row)); }
   // Depends on the whole batch, but both ways give the same bits.
@@ -34,7 +35,8 @@ struct ProductCommand {
     const int all = rows(f);
     std::int64_t count = 0;
     for (int row = 0; row < all; ++row) count += *list(f, row);
-    return all == 1 || static_cast<double>(count) < static_cast<double>(simd.sparse_share) * all * m.in;
+    // Few rows wait for memory, which leaving out weights saves; many wait for arithmetic.
+    return all == 1 || static_cast<double>(count) < static_cast<double>(simd.sparse_share) * (all + 2) * m.in;
   }
 
   Product fill(const Frame& f, const Worker& worker, int first_row, int count) const {
@@ -45,11 +47,11 @@ struct ProductCommand {
 
   void run(const Frame& f, const Worker& worker, int begin, int end) const {
     const auto kernel = sparse(f) ? simd.sparse_product : simd.product;
-    const int all = rows(f), blocks = row_blocks(f);
-    for (int block = begin / units(); block * units() < end; ++block) {
+    const int all = rows(f), blocks = row_blocks(f), each = units(f);
+    for (int block = begin / each; block * each < end; ++block) {
       const int first_row = all * block / blocks, last_row = all * (block + 1) / blocks;
-      const int first = std::max(begin - block * units(), 0), last = std::min(end - block * units(), units());
-      kernel(fill(f, worker, first_row, last_row - first_row), first * unit(), std::min(last * unit(), m.panels));
+      const int first = std::max(begin - block * each, 0), last = std::min(end - block * each, each);
+      kernel(fill(f, worker, first_row, last_row - first_row), first * unit(f), std::min(last * unit(f), m.panels));
     }
   }
 };

@@ -9,6 +9,7 @@ namespace {
 
 inline constexpr int lanes = 8;
 inline constexpr int max_rows = 3;  // rows that a product keeps in registers: 3 x 4 accumulators
+inline constexpr int stream_ahead = 0;  // bytes to prefetch ahead where panels stream side by side; 0: the processor does
 inline constexpr float sparse_share = 0.3f;
 
 struct F32 {

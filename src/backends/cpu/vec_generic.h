@@ -8,6 +8,7 @@ namespace {
 
 inline constexpr int lanes = 4;
 inline constexpr int max_rows = 1;  // rows that a product keeps in registers: 1 x 8 accumulators
+inline constexpr int stream_ahead = 0;  // bytes to prefetch ahead where panels stream side by side; 0: the processor does
 inline constexpr float sparse_share = 0.2f;
 
 typedef float Floats __attribute__((vector_size(16)));
