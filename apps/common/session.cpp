@@ -24,6 +24,10 @@ constexpr int default_max_tokens = 2048;
 
 [[noreturn]] void usage(const std::string& message) { throw Error(FR_ERROR_USAGE, message); }
 
+void check_text(const std::string& text) {
+  if (text.find('\0') != std::string::npos) usage("the message holds a zero byte: send text");
+}
+
 std::string turns(int n) { return std::to_string(n) + (n == 1 ? " turn" : " turns"); }
 
 const char* or_null(const std::string& text) { return text.empty() ? nullptr : text.c_str(); }
@@ -84,54 +88,13 @@ void Session::greet() {
 
 bool Session::run(const Input& input) {
   if (const std::string error = argument_error(input); !error.empty()) usage(error);
-  const std::string& text = input.argument;
+  if (talk(input) || manage(input)) return true;
   switch (input.verb) {
-    case Verb::say:
-      say(text);
-      break;
-    case Verb::unknown:
-      usage(unknown_command(input.name));
     case Verb::help:
       std::fputs(help_text().c_str(), screen_.notes);
       break;
-    case Verb::reset:
-      start_anew();
-      break;
-    case Verb::undo:
-      chat().undo();
-      note("The last turn is forgotten.");
-      break;
-    case Verb::retry:
-      last_was_free_ = false;
-      reply(settings_, [&](auto&... a) { return chat().retry(a...); });
-      break;
-    case Verb::carry_on:
-      carry_on();
-      break;
-    case Verb::fork:
-      fork(text);
-      break;
-    case Verb::forks:
-      list_forks();
-      break;
-    case Verb::switch_fork:
-      switch_to(text);
-      break;
-    case Verb::save:
-      chat().save(expand_home(text));
-      note("Saved: " + text);
-      break;
-    case Verb::load:
-      chat().load(expand_home(text));
-      note("Loaded: " + text);
-      break;
-    case Verb::system:
-      system_ = text;
-      opening_.clear();
-      start_anew();
-      break;
     case Verb::set:
-      text.empty() ? list_settings() : set(text);
+      input.argument.empty() ? list_settings() : set(input.argument);
       break;
     case Verb::show:
       show();
@@ -139,33 +102,92 @@ bool Session::run(const Input& input) {
     case Verb::stats:
       stats();
       break;
-    case Verb::read:
-      say(read_file(expand_home(text), "the message"));
-      break;
     case Verb::quit:
       return false;
+    default:
+      usage(unknown_command(input.name));
+  }
+  return true;
+}
+
+// Inputs that the model answers.
+bool Session::talk(const Input& input) {
+  const std::string& text = input.argument;
+  switch (input.verb) {
+    case Verb::say:
+      say(text);
+      return true;
+    case Verb::read:
+      say(read_file(expand_home(text), "the message"));
+      return true;
+    case Verb::retry:
+      last_was_free_ = false;
+      reply(settings_, [&](auto&... a) { return chat().retry(a...); });
+      return true;
+    case Verb::carry_on:
+      carry_on();
+      return true;
     case Verb::generate:
       free_text(unescape(text), "plain", {});
-      break;
+      return true;
     case Verb::instruct:
       free_text(unescape(text), "raven-instruct", {});
-      break;
+      return true;
     case Verb::answer:
       free_text(unescape(text), template_name_.c_str(), {});
-      break;
+      return true;
     case Verb::question:
       free_text("Q: " + unescape(text) + "\n\nA:", "plain", {"\n\nQ:", "\n\nUser:"});
-      break;
+      return true;
     case Verb::retry_free:
       retry_free();
-      break;
+      return true;
+    default:
+      return false;
+  }
+}
+
+// What is done with the conversation as a whole.
+bool Session::manage(const Input& input) {
+  const std::string& text = input.argument;
+  switch (input.verb) {
+    case Verb::reset:
+      start_anew();
+      return true;
+    case Verb::undo:
+      chat().undo();
+      note("The last turn is forgotten.");
+      return true;
+    case Verb::fork:
+      fork(text);
+      return true;
+    case Verb::forks:
+      list_forks();
+      return true;
+    case Verb::switch_fork:
+      switch_to(text);
+      return true;
+    case Verb::save:
+      chat().save(expand_home(text));
+      note("Saved: " + text);
+      return true;
+    case Verb::load:
+      chat().load(expand_home(text));
+      note("Loaded: " + text);
+      return true;
+    case Verb::system:
+      system_ = text;
+      opening_.clear();
+      start_anew();
+      return true;
     case Verb::prompt:
       opening_ = read_file(expand_home(text), "the prompt");
       system_.clear();
       start_anew();
-      break;
+      return true;
+    default:
+      return false;
   }
-  return true;
 }
 
 // ---- replies
@@ -196,7 +218,7 @@ void Session::reply(const Settings& settings, const Draw& draw) {
 }
 
 void Session::say(std::string message) {
-  if (message.find('\0') != std::string::npos) usage("the message holds a zero byte: send text");
+  check_text(message);
   Settings once = settings_;
   take_inline_settings(message, once);
   last_was_free_ = false;
@@ -204,6 +226,7 @@ void Session::say(std::string message) {
 }
 
 void Session::free_text(std::string text, const char* template_name, std::vector<std::string> stops) {
+  check_text(text);
   Settings once = settings_;
   take_inline_settings(text, once);
   once.stops.insert(once.stops.end(), stops.begin(), stops.end());

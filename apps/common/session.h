@@ -40,6 +40,8 @@ class Session {
                                                      const faster_rwkv::OnText&)>;
   faster_rwkv::Chat& chat() { return chats_.at(current_); }
   faster_rwkv::Chat new_chat() const;
+  bool talk(const Input& input);
+  bool manage(const Input& input);
   void reply(const Settings& settings, const Draw& draw);
   void say(std::string message);
   void free_text(std::string text, const char* template_name, std::vector<std::string> stops);

@@ -99,12 +99,15 @@ bool Settings::set(std::string_view given, std::string_view value) {
     (name == "top_k" ? params.top_k : max_tokens) = *v;
     return true;
   }
-  if (name == "seed")
+  if (name == "seed") {
     seed = parse_seed(value);
-  else if (name == "sampler")
-    sampler = value;
-  else
+  } else if (name == "sampler") {
+    const std::string profile(value);
+    faster_rwkv::check(fr_sampler_params_for(profile.c_str(), &params));
+    sampler = profile;
+  } else {
     return false;
+  }
   return true;
 }
 

@@ -9,12 +9,12 @@ using faster_rwkv::Error;
 
 TEST(Settings, SetByName) {
   Settings s;
+  EXPECT_TRUE(s.set("sampler", "ai00"));
   EXPECT_TRUE(s.set("temperature", "0.8"));
   EXPECT_TRUE(s.set("Top-P", "0.5"));
   EXPECT_TRUE(s.set("typical", "0.9"));
   EXPECT_TRUE(s.set("top_k", "40"));
   EXPECT_TRUE(s.set("max_tokens", "-1"));
-  EXPECT_TRUE(s.set("sampler", "ai00"));
   EXPECT_TRUE(s.set("seed", "18446744073709551615"));
   EXPECT_FALSE(s.set("colour", "red"));
   const fr_sampler_params p = s.sampler_params(7);
@@ -57,6 +57,18 @@ TEST(Settings, EveryListedNameCanBeSetToItsValue) {
   for (const NamedValue& v : listed) EXPECT_TRUE(s.set(v.name, v.value)) << v.name;
   const auto again = list_settings(s);
   for (std::size_t i = 0; i < listed.size(); ++i) EXPECT_EQ(again[i].value, listed[i].value);
+}
+
+TEST(Settings, ASamplerBringsItsValues) {
+  Settings s;
+  s.set("temperature", "2");
+  EXPECT_TRUE(s.set("sampler", "albatross"));
+  fr_sampler_params expected;
+  ASSERT_EQ(fr_sampler_params_for("albatross", &expected).code, FR_OK);
+  EXPECT_EQ(s.params.temperature, expected.temperature);
+  EXPECT_EQ(s.params.top_k, expected.top_k);
+  EXPECT_THROW(s.set("sampler", "best"), Error);
+  EXPECT_EQ(s.sampler, "albatross");
 }
 
 TEST(Settings, Seeds) {

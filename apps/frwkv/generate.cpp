@@ -64,6 +64,8 @@ Generation run_model(const Model& model, const Arguments& a, const std::string& 
   std::vector<const char*> stops;
   fr_generate_options options = a.settings.generate_options(stops);
   if (a.chat_template.used()) {
+    if (prompt.find('\0') != std::string::npos)
+      usage("the prompt holds a zero byte (frwkv generate): send text");
     const auto or_null = [](const std::string& s) { return s.empty() ? nullptr : s.c_str(); };
     const TemplateOptions& t = a.chat_template;
     faster_rwkv::Chat chat(model, {or_null(t.name), or_null(t.think), or_null(t.system)});

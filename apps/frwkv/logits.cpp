@@ -3,6 +3,7 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 
 #include "commands.h"
 #include "common/files.h"
@@ -84,6 +85,13 @@ struct Output {
   std::string name;
 };
 
+// The model is mapped: writing over it would pull its numbers away from under the run.
+void refuse_overwriting(const std::string& out, const char* model) {
+  std::error_code none;
+  if (out.empty() || !std::filesystem::equivalent(out, model, none)) return;
+  usage("the output is the model file itself (" + out + "): name another file");
+}
+
 // Rows of one chunk stay below 32 MiB.
 std::size_t chunk_size(const Arguments& a, int n_vocab) {
   if (a.chunk > 0) return static_cast<std::size_t>(a.chunk);
@@ -105,6 +113,8 @@ int run_logits(int argc, char** argv) {
   faster_rwkv::State state(model);
   if (!a.state_in.empty()) state.load(a.state_in);
 
+  refuse_overwriting(a.out, model.info().path);
+  refuse_overwriting(a.state_out, model.info().path);
   Output out(a.out);
   ProgressBar bar;
   const std::size_t chunk = chunk_size(a, model.info().n_vocab);

@@ -46,6 +46,7 @@ void name_variables(CLI::App& app) {
       return c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
     });
     option->envname(name);
+    if (option->get_expected_max() == 1) option->take_last();  // given twice: the last one counts
   }
 }
 
@@ -121,7 +122,8 @@ constexpr NumberOption number_options[] = {
     {"--penalty-decay", &fr_sampler_params::penalty_decay, "what is left of a penalty after each token"},
 };
 
-// What was not given is as the sampler's program has it; greedy choice is plain unless penalties were asked for.
+// What was not given is as the sampler's program has it; greedy choice is plain unless penalties were asked
+// for.
 void fill_defaults(const CLI::App& app, Settings& s) {
   fr_sampler_params defaults;
   faster_rwkv::check(fr_sampler_params_for(s.sampler.c_str(), &defaults));

@@ -22,7 +22,8 @@ Result<AlignedBuffer> AlignedBuffer::allocate(std::size_t bytes, const std::stri
   const std::size_t unit = bytes >= 2 * huge_page ? huge_page : alignment;
   void* data = nullptr;
   if (bytes > most || ::posix_memalign(&data, unit, (bytes + unit - 1) / unit * unit) != 0) {
-    return runtime_error("not enough memory for " + megabytes(bytes) + " (" + what + "): free memory or ask for less");
+    return runtime_error("not enough memory for " + megabytes(bytes) + " (" + what +
+                         "): free memory or ask for less");
   }
 #ifdef MADV_HUGEPAGE
   if (unit == huge_page) ::madvise(data, bytes, MADV_HUGEPAGE);

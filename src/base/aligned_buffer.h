@@ -1,4 +1,5 @@
-// Memory for weights, states and scratch: aligned to cache lines, large ones backed by huge pages where the system can.
+// Memory for weights, states and scratch: aligned to cache lines, large ones backed by huge pages where the
+// system can.
 #pragma once
 #include <cstddef>
 #include <string>
@@ -22,8 +23,9 @@ class AlignedBuffer {
   }
   ~AlignedBuffer();
 
-  // The contents are undefined. Pages of a large buffer take memory when they are first written, so the thread that
-  // writes first decides where they live. Error: no memory, with the size; `what` says what it was for.
+  // The contents are undefined. Pages of a large buffer take memory when they are first written, so the
+  // thread that writes first decides where they live. Error: no memory, with the size; `what` says what it
+  // was for.
   static Result<AlignedBuffer> allocate(std::size_t bytes, const std::string& what);
 
   std::byte* data() { return data_; }

@@ -72,7 +72,8 @@ std::set<int> affinity() {
   }
 #endif
   if (cpus.empty()) {
-    for (int i = 0; i < std::max(1, static_cast<int>(std::thread::hardware_concurrency())); ++i) cpus.insert(i);
+    for (int i = 0; i < std::max(1, static_cast<int>(std::thread::hardware_concurrency())); ++i)
+      cpus.insert(i);
   }
   return cpus;
 }
@@ -91,7 +92,8 @@ int available_cores() {
   std::set<std::string> cores;
   for (const int cpu : affinity()) {
     std::string siblings;
-    std::ifstream list("/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/thread_siblings_list");
+    std::ifstream list("/sys/devices/system/cpu/cpu" + std::to_string(cpu) +
+                       "/topology/thread_siblings_list");
     cores.insert(list >> siblings ? siblings : "cpu" + std::to_string(cpu));
   }
   return within_quota(static_cast<int>(cores.size()));

@@ -4,17 +4,19 @@
 
 namespace fr {
 
-// Instruction sets that both the processor and the operating system support. All false on other architectures.
+// Instruction sets that both the processor and the operating system support. All false on other
+// architectures.
 struct CpuFeatures {
   bool avx2 = false;    // AVX2, FMA and F16C
   bool avx512 = false;  // avx2, and AVX-512 F, BW, DQ, VL
 };
 const CpuFeatures& cpu_features();
 
-// Logical processors that this process may run on: its affinity mask, cut by the CPU quota of its control group.
-// Read at each call; at least 1.
+// Logical processors that this process may run on: its affinity mask, cut by the CPU quota of its control
+// group. Read at each call; at least 1.
 int available_cpus();
-// Of these, the number of physical cores (two hyperthreads of a core count once): the default number of threads.
+// Of these, the number of physical cores (two hyperthreads of a core count once): the default number of
+// threads.
 int available_cores();
 
 // Bytes that can be allocated without swapping, as the system estimates it; INT64_MAX when it does not say.

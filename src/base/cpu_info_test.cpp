@@ -31,13 +31,12 @@ TEST(CpuInfo, RespectsTheAffinityMask) {
     ASSERT_EQ(::sched_setaffinity(0, sizeof mask, &mask), 0);
     EXPECT_EQ(available_cpus(), 1);
     EXPECT_EQ(available_cores(), 1);
-  }).join();
+  })
+      .join();
 }
 #endif
 
-TEST(CpuInfo, FeaturesAreNested) {
-EXPECT_TRUE(cpu_features().avx2 || !cpu_features().avx512);
-}
+TEST(CpuInfo, FeaturesAreNested) { EXPECT_TRUE(cpu_features().avx2 || !cpu_features().avx512); }
 
 TEST(CpuInfo, MemoryIsPlausible) { EXPECT_GT(available_memory(), std::int64_t{1} << 20); }
 
@@ -56,7 +55,8 @@ TEST(AlignedBuffer, AlignsAndMoves) {
 TEST(AlignedBuffer, TooMuchIsAnErrorWithTheSize) {
   const auto made = AlignedBuffer::allocate(std::size_t{1} << 60, "the test");
   ASSERT_FALSE(made.ok());
-  EXPECT_NE(made.error().message.find("1099511627776 MB (the test)"), std::string::npos) << made.error().message;
+  EXPECT_NE(made.error().message.find("1099511627776 MB (the test)"), std::string::npos)
+      << made.error().message;
   EXPECT_FALSE(AlignedBuffer::allocate(SIZE_MAX, "the test").ok());
 }
 

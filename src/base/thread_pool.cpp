@@ -42,7 +42,8 @@ Result<std::unique_ptr<ThreadPool>> ThreadPool::create(int threads) {
     pool->threads_.reserve(static_cast<std::size_t>(threads - 1));
     for (int i = 1; i < threads; ++i) pool->threads_.emplace_back([p = pool.get(), i] { p->work(i); });
   } catch (const std::system_error& e) {
-    return runtime_error("cannot start " + std::to_string(threads) + " threads (" + e.what() + "): use fewer threads");
+    return runtime_error("cannot start " + std::to_string(threads) + " threads (" + e.what() +
+                         "): use fewer threads");
   }
   return pool;
 }

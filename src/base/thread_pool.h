@@ -11,8 +11,8 @@
 
 namespace fr {
 
-// Waiting spins for some microseconds (the others are usually about to arrive), then yields, then sleeps in the
-// kernel, so that a crowded machine is not held up.
+// Waiting spins for some microseconds (the others are usually about to arrive), then yields, then sleeps in
+// the kernel, so that a crowded machine is not held up.
 class Waiter {
  public:
   // spins: how often to look before yielding; 0 when there are more threads than processors.
@@ -35,16 +35,16 @@ class ThreadPool {
 
   int size() const { return size_; }
 
-  // Calls f(worker) for every 0 <= worker < size(), at the same time, and returns when all have returned. f must not
-  // throw and must not call run() of this pool. Calls from several threads take turns.
+  // Calls f(worker) for every 0 <= worker < size(), at the same time, and returns when all have returned. f
+  // must not throw and must not call run() of this pool. Calls from several threads take turns.
   template <class F>
   void run(F&& f) {
     run([](void* context, int worker) { (*static_cast<std::remove_reference_t<F>*>(context))(worker); },
         const_cast<void*>(static_cast<const void*>(&f)));
   }
 
-  // For use inside f: returns when all members have called it. One of them, after all have arrived and before any
-  // goes on, runs `last()`.
+  // For use inside f: returns when all members have called it. One of them, after all have arrived and before
+  // any goes on, runs `last()`.
   template <class F>
   void barrier(F&& last) {
     const std::uint32_t phase = phase_.load(std::memory_order_acquire);

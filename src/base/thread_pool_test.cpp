@@ -33,7 +33,8 @@ TEST(ThreadPool, FirstMemberIsTheCaller) {
   EXPECT_NE(second, first);
 }
 
-// Each stage adds up what all members wrote in the stage before: wrong as soon as one passes the barrier early.
+// Each stage adds up what all members wrote in the stage before: wrong as soon as one passes the barrier
+// early.
 TEST(ThreadPool, BarrierSeparatesStages) {
   constexpr int threads = 4, stages = 500;
   const auto pool = make_pool(threads);
@@ -84,8 +85,8 @@ TEST(ThreadPool, MembersSleepAndWakeAgain) {
   EXPECT_EQ(calls, 9);
 }
 
-// A server may fork after the library was used: the child's copy has no threads, and must still be able to end and to
-// start a pool of its own.
+// A server may fork after the library was used: the child's copy has no threads, and must still be able to
+// end and to start a pool of its own.
 TEST(ThreadPool, ForkedChildStartsItsOwn) {
 #if defined(__SANITIZE_THREAD__)
   GTEST_SKIP() << "ThreadSanitizer does not follow a fork of a threaded process";

@@ -39,6 +39,7 @@ Result<std::shared_ptr<Engine>> Engine::make(Checkpoint file, const LoadOptions&
   engine->path_ = file.path;
   engine->format_ = file.format;
   engine->max_states_ = options.max_states;
+  engine->mapped_ = file.file;
   engine->file_dtype_ = main_dtype(file);
   engine->n_parameters_ = count_parameters(file);
   FR_TRY(engine->model_, make_model(file));
@@ -117,6 +118,12 @@ OpCounts Engine::op_counts() const {
     sum.expanded += device->last_counts().expanded;
   }
   return sum;
+}
+
+// Reading a mapping beyond the end of its file kills the process: see first that the file was not cut.
+Status Engine::check_file() const {
+  if (!mapped_ || mapped_->size_on_disk() >= mapped_->bytes().size()) return {};
+  return file_error("the model file was cut while it was in use (" + path_ + "): load it again");
 }
 
 Result<Batch> Engine::make_batch(std::span<const SequenceInput> sequences) const {
@@ -214,6 +221,7 @@ Status Engine::run(const Batch& batch, std::span<float> logits, std::span<float>
 Status Engine::step(std::span<const SequenceInput> sequences, std::span<float> logits,
                     std::span<float> hidden) {
   const std::lock_guard lock(mutex_);
+  FR_OK(check_file());
   FR_TRY(const Batch batch, make_batch(sequences));
   const std::size_t n = batch.wanted.size();
   const std::size_t need_logits = n * static_cast<std::size_t>(info().n_vocab),
@@ -239,6 +247,7 @@ Status Engine::step_sample(std::span<const SequenceInput> sequences, std::span<S
   std::vector<SequenceInput> last(sequences.begin(), sequences.end());
   for (SequenceInput& s : last) s.want = Want::last;
   const std::lock_guard lock(mutex_);
+  FR_OK(check_file());
   FR_TRY(const Batch batch, make_batch(last));
   const auto vocab = static_cast<std::size_t>(info().n_vocab);
   sample_logits_.resize(vocab * last.size());

@@ -75,6 +75,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
   Engine() = default;
   Status load_weights(const Checkpoint& file, const LoadOptions& options);
   Status set_initial_state(const Checkpoint& file, const LoadOptions& options);
+  Status check_file() const;
   Result<Batch> make_batch(std::span<const SequenceInput> sequences) const;
   Status run(const Batch& batch, std::span<float> logits, std::span<float> hidden);
   Status run_segments(const Batch& batch, std::span<float> logits, std::span<float> hidden);
@@ -90,6 +91,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
 
   mutable std::mutex mutex_;
   std::string path_, format_, fingerprint_;
+  std::shared_ptr<const MappedFile> mapped_;  // null when the tensors were made in memory
   DType file_dtype_ = DType::f32;
   std::int64_t n_parameters_ = 0;
   std::unique_ptr<Model> model_;

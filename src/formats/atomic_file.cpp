@@ -1,6 +1,7 @@
 #include "formats/atomic_file.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -19,12 +20,25 @@ Error AtomicFile::failure(const char* step) const {
 
 Result<AtomicFile> AtomicFile::create(const std::string& path) {
   static std::atomic<unsigned> serial{0};
+  namespace fs = std::filesystem;
   AtomicFile file;
-  file.path_ = path;
-  const std::string name = path + "." + std::to_string(::getpid()) + "." + std::to_string(serial++) + ".tmp";
+  std::error_code none;
+  file.path_ = fs::is_symlink(path, none) ? fs::weakly_canonical(path, none).string() : path;
+  if (file.path_.empty()) file.path_ = path;
+  const fs::file_status there = fs::status(file.path_, none);
+  if (fs::exists(there) && !fs::is_regular_file(there)) {  // a device or a pipe is written to, never replaced
+    file.fd_ = ::open(file.path_.c_str(), O_WRONLY | O_CLOEXEC);
+    if (file.fd_ < 0) return file.failure("cannot write the file");
+    return file;
+  }
+  if (fs::exists(there) && ::access(file.path_.c_str(), W_OK) != 0)
+    return file.failure("cannot replace the file");
+  const std::string name =
+      file.path_ + "." + std::to_string(::getpid()) + "." + std::to_string(serial++) + ".tmp";
   file.fd_ = ::open(name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (file.fd_ < 0) return file.failure("cannot create the file");
   file.temporary_ = name;
+  if (fs::exists(there)) ::fchmod(file.fd_, static_cast<mode_t>(there.permissions()) & 07777);
   return file;
 }
 
@@ -50,6 +64,7 @@ Status AtomicFile::write(std::span<const std::byte> bytes) {
 }
 
 Status AtomicFile::commit() {
+  if (temporary_.empty()) return {};  // no regular file: there is nothing to put in place
   if (::fsync(fd_) != 0) return failure("cannot write the file to disk");
   if (::close(std::exchange(fd_, -1)) != 0) return failure("cannot write the file to disk");
   if (std::rename(temporary_.c_str(), path_.c_str()) != 0) return failure("cannot put the new file in place");

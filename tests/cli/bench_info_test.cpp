@@ -68,7 +68,7 @@ TEST(Bench, TableAndJson) {
   EXPECT_GT(json["memory"]["peak"].get<double>(), 1e6);
 }
 
-TEST(Bench, RandomWeightsOfEveryVersion) {
+TEST(Bench, RandomWeights) {
   const Finished f = run({frwkv(), "bench", "--shape", "0.1b", "--version", "7", "--zeros", "0.86", "--batch",
                           "1", "--prompt", "0", "--seconds", "0", "--json"});
   ASSERT_EQ(f.code, 0) << f.err;

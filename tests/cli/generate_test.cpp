@@ -13,7 +13,7 @@ using Json = nlohmann::json;
 const Arguments greedy{"--temperature", "0"};  // no penalties unless asked for
 
 Arguments generate(const Arguments& more, const Arguments& base = greedy) {
-  Arguments all{frwkv(), "generate"};
+  Arguments all{frwkv(), "generate", "--threads", "1"};
   all.insert(all.end(), base.begin(), base.end());
   all.insert(all.end(), more.begin(), more.end());
   return all;

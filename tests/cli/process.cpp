@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pty.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -78,8 +79,9 @@ Finished run(const Arguments& command, const std::string& input, const Variables
     become(command, env);
   }
   int status = 0;
-  ::waitpid(pid, &status, 0);
-  return {exit_code(status), Folder::read(out), Folder::read(err)};
+  rusage usage{};
+  ::wait4(pid, &status, 0, &usage);
+  return {exit_code(status), Folder::read(out), Folder::read(err), usage.ru_maxrss * 1024};
 }
 
 Child::Child(Kind kind, const Arguments& command, const Variables& variables) {

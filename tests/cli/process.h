@@ -19,6 +19,7 @@ std::string vocab_path();  // its vocabulary
 struct Finished {
   int code = -1;  // exit status; 128 + n after signal n
   std::string out, err;
+  long peak = 0;  // most memory it had, bytes
 };
 // Runs a program to its end. Every FRWKV_* variable of the caller is removed, those of `variables` are set.
 Finished run(const Arguments& command, const std::string& input = {}, const Variables& variables = {});

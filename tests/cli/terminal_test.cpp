@@ -13,8 +13,7 @@ struct Terminal : Child {
   explicit Terminal(const Arguments& more = {}, const Variables& variables = {})
       : Child(Kind::terminal, command(more), variables) {}
   static Arguments command(const Arguments& more) {
-    Arguments all{frwkv(), "chat", "--temperature", "0", "--presence-penalty", "0", "--frequency-penalty",
-                  "0"};
+    Arguments all{frwkv(), "chat", "--temperature", "0", "--threads", "1"};
     all.insert(all.end(), more.begin(), more.end());
     return all;
   }

@@ -57,7 +57,9 @@ class CpuDevice final : public Device {
   Status set_state(const StateSpec& spec, int first_block, int last_block) override;
   Status reserve_slots(int count) override;
   void reset_slot(int slot) override;
-  void copy_slot(int from, int to) override { std::copy_n(slots_[index(from)], layout_.size, slots_[index(to)]); }
+  void copy_slot(int from, int to) override {
+    std::copy_n(slots_[index(from)], layout_.size, slots_[index(to)]);
+  }
   void export_slot(int slot, std::span<float> out) const override {
     FR_CHECK(static_cast<std::int64_t>(out.size()) == layout_.size);
     std::copy_n(slots_[index(slot)], layout_.size, out.begin());
@@ -71,7 +73,8 @@ class CpuDevice final : public Device {
               std::span<const PortOut> outputs) override;
   OpCounts last_counts() const override { return counts_; }
   MemoryUse memory() const override {
-    return {weights_.bytes(), weights_.mapped_bytes(), static_cast<std::int64_t>(slots_.size()) * slot_bytes(),
+    return {weights_.bytes(), weights_.mapped_bytes(),
+            static_cast<std::int64_t>(slots_.size()) * slot_bytes(),
             static_cast<std::int64_t>(memory_.size())};
   }
 
@@ -111,11 +114,13 @@ Status CpuDevice::set_state(const StateSpec& spec, int first_block, int last_blo
 Status CpuDevice::reserve_slots(int count) {
   const std::int64_t bytes = (count - static_cast<std::int64_t>(slots_.size())) * slot_bytes();
   if (bytes > available_memory()) {
-    return runtime_error("not enough memory for " + std::to_string(count) + " states of " + megabytes(slot_bytes()) +
-                         " (" + megabytes(available_memory()) + " are free): use fewer sequences");
+    return runtime_error("not enough memory for " + std::to_string(count) + " states of " +
+                         megabytes(slot_bytes()) + " (" + megabytes(available_memory()) +
+                         " are free): use fewer sequences");
   }
   while (slots_.size() < index(count)) {
-    FR_TRY(AlignedBuffer slot, AlignedBuffer::allocate(static_cast<std::size_t>(slot_bytes()), "the state of a sequence"));
+    FR_TRY(AlignedBuffer slot,
+           AlignedBuffer::allocate(static_cast<std::size_t>(slot_bytes()), "the state of a sequence"));
     slots_.push_back(slot.as<float>());
     slot_memory_.push_back(std::move(slot));
     reset_slot(static_cast<int>(slots_.size()) - 1);
@@ -130,7 +135,8 @@ void CpuDevice::reset_slot(int slot) {
 }
 
 const Recording& CpuDevice::recording_of(const Program& program) {
-  const auto found = std::find_if(recordings_.begin(), recordings_.end(), [&](const auto& r) { return r.first == program.key; });
+  const auto found = std::find_if(recordings_.begin(), recordings_.end(),
+                                  [&](const auto& r) { return r.first == program.key; });
   if (found != recordings_.end()) {
     recordings_.splice(recordings_.begin(), recordings_, found);
   } else {
@@ -174,7 +180,8 @@ Status CpuDevice::step(const Program& program, const Batch& batch, std::span<con
     frame.workers = pool_->size();
     frame.slots = slots_;
     for (std::size_t i = 0; i < part.sequences.size(); ++i) {
-      frame.sequence_of_row.insert(frame.sequence_of_row.end(), index(part.sequences[i].count), static_cast<int>(i));
+      frame.sequence_of_row.insert(frame.sequence_of_row.end(), index(part.sequences[i].count),
+                                   static_cast<int>(i));
     }
     for (const PortIn& p : inputs) {
       const std::size_t cols = p.data.size() / index(batch.rows());
@@ -200,11 +207,12 @@ Result<std::unique_ptr<Device>> create_device(const CpuOptions& options) {
   constexpr int most_threads = 1024;
   const DeviceOptions& device = options.device;
   if (!is_weight_dtype(device.dtype)) {
-    return usage_error("the cpu cannot store " + std::string(dtype_name(device.dtype)) + " weights (strategy): use fp32, fp16 or bf16");
+    return usage_error("the cpu cannot store " + std::string(dtype_name(device.dtype)) +
+                       " weights (strategy): use fp32, fp16 or bf16");
   }
   if (device.threads < 0 || device.threads > most_threads) {
-    return usage_error(std::to_string(device.threads) + " threads (threads): use 1 to " + std::to_string(most_threads) +
-                       ", or 0 for one per core");
+    return usage_error(std::to_string(device.threads) + " threads (threads): use 1 to " +
+                       std::to_string(most_threads) + ", or 0 for one per core");
   }
   const Kernels* kernels = options.kernels;
   if (kernels == nullptr) {

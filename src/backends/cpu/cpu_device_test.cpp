@@ -1,5 +1,6 @@
-// The cpu device against the reference device: every fused op and primitive on random ragged batches, for every kernel
-// table; and what it promises beyond that (same bits for every batching, chunking and number of threads).
+// The cpu device against the reference device: every fused op and primitive on random ragged batches, for
+// every kernel table; and what it promises beyond that (same bits for every batching, chunking and number of
+// threads).
 #include "backends/cpu/cpu_device.h"
 
 #include <gtest/gtest.h>
@@ -39,7 +40,8 @@ struct Net {
     return {*store.add_vector(v, {{1, heads, cols}})};
   }
   Mat mat(WeightStore& store, int out, int in, MatRole role = MatRole::plain, bool transposed = false) {
-    const std::vector<float> v = random_floats(static_cast<std::size_t>(out * in), ++seed, 1 / std::sqrt(static_cast<float>(in)));
+    const std::vector<float> v =
+        random_floats(static_cast<std::size_t>(out * in), ++seed, 1 / std::sqrt(static_cast<float>(in)));
     Checkpoint file;
     auto bytes = std::make_shared<std::vector<std::byte>>(v.size() * dtype_size(stored));
     for (std::size_t i = 0; i < v.size(); ++i) {
@@ -48,13 +50,20 @@ struct Net {
       if (stored != DType::f32) std::memcpy(bytes->data() + i * 2, &h, 2);
     }
     file.memory = bytes;
-    const TensorView view{"w", stored, {out, in}, transposed ? std::vector<std::int64_t>{1, out} : std::vector<std::int64_t>{in, 1},
+    const TensorView view{"w",
+                          stored,
+                          {out, in},
+                          transposed ? std::vector<std::int64_t>{1, out} : std::vector<std::int64_t>{in, 1},
                           bytes->data()};
     return *store.add_matrix(view, role, file);
   }
   Norm norm(WeightStore& store, int n) { return {vec(store, 1, n, 1), vec(store, 1, n)}; }
   LowRank low_rank(WeightStore& store, Act inner, Act outer, bool bias) {
-    LowRank m{mat(store, size.rank, size.d, MatRole::plain, true), mat(store, size.d, size.rank, MatRole::plain, true), {}, inner, outer};
+    LowRank m{mat(store, size.rank, size.d, MatRole::plain, true),
+              mat(store, size.d, size.rank, MatRole::plain, true),
+              {},
+              inner,
+              outer};
     if (bias) m.bias = vec(store, 1, size.d);
     return m;
   }
@@ -100,7 +109,8 @@ struct Net {
 // Blocks of the state that the programs use.
 struct States {
   explicit States(Sizes size) {
-    for (int i = 0; i < 6; ++i) prev[static_cast<std::size_t>(i)] = spec.add("prev" + std::to_string(i), 0, {size.d});
+    for (int i = 0; i < 6; ++i)
+      prev[static_cast<std::size_t>(i)] = spec.add("prev" + std::to_string(i), 0, {size.d});
     for (StateRef& kv_ref : kv) kv_ref = spec.add("kv", 0, {size.heads, size.head(), size.head()});
     four = {spec.add("aa", 0, {size.d}), spec.add("bb", 0, {size.d}), spec.add("pp", 0, {size.d}, -1e30f)};
   }
@@ -133,7 +143,8 @@ void emit_mixes(Ops& op, const Net& n, const States& s) {
   r.pending = two[1];
   const auto three = norm_mix3(op, r, n.ln, s.prev[3], {n.mixes[3], n.mixes[4], n.mixes[5]});
   const auto four = norm_mix4(op, r, n.ln, s.prev[4], {n.mixes[0], n.mixes[1], n.mixes[2], n.mixes[3]});
-  op.output(port_pending, blend(op, std::array{two[0], three[0], three[1], three[2], four[0], four[1], four[2], four[3]}));
+  op.output(port_pending,
+            blend(op, std::array{two[0], three[0], three[1], three[2], four[0], four[1], four[2], four[3]}));
   r.pending = two[0];
   const auto five = norm_data_mix5(op, r, n.ln, s.prev[5], n.data);
   op.output(port_v_first, blend(op, five));
@@ -145,8 +156,10 @@ void emit_mixes(Ops& op, const Net& n, const States& s) {
 
 void emit_products(Ops& op, const Net& n, const States&) {
   const Tensor x = op.embedding(n.embedding), y = op.input(port_pending, n.size.d);
-  const Tensor w = low_rank(op, x, n.tanh_pair), a = low_rank(op, y, n.plain_pair), g = low_rank(op, x, n.gate_pair);
-  op.output(port_x, blend(op, std::array{w, a, g, op.linear(x, n.square[0], Act::silu), op.linear(y, n.square[1], Act::exp)}));
+  const Tensor w = low_rank(op, x, n.tanh_pair), a = low_rank(op, y, n.plain_pair),
+               g = low_rank(op, x, n.gate_pair);
+  op.output(port_x, blend(op, std::array{w, a, g, op.linear(x, n.square[0], Act::silu),
+                                         op.linear(y, n.square[1], Act::exp)}));
   op.output(port_pending, lerp(op, x, y, a));
   op.output(port_v_first, channel_mix_gated(op, x, y, n.key, n.value, n.square[2]));
   const Tensor hidden = op.wanted(channel_mix(op, y, n.rare_key, n.value_biased));
@@ -157,8 +170,10 @@ void emit_products(Ops& op, const Net& n, const States&) {
 void emit_wkv(Ops& op, const Net& n, const States& s) {
   const int heads = n.size.heads;
   const Tensor x = op.embedding(n.embedding), z = op.input(port_pending, n.size.d);
-  const Tensor r = split_heads(op, op.linear(x, n.square[0]), heads), k = split_heads(op, op.linear(x, n.square[1]), heads);
-  const Tensor v = split_heads(op, op.linear(z, n.square[2]), heads), w = split_heads(op, low_rank(op, x, n.tanh_pair), heads);
+  const Tensor r = split_heads(op, op.linear(x, n.square[0]), heads),
+               k = split_heads(op, op.linear(x, n.square[1]), heads);
+  const Tensor v = split_heads(op, op.linear(z, n.square[2]), heads),
+               w = split_heads(op, low_rank(op, x, n.tanh_pair), heads);
   const Tensor a = split_heads(op, low_rank(op, z, n.plain_pair), heads), gate = low_rank(op, x, n.gate_pair);
   const Wkv7Keys keys = wkv7_keys(op, k, a, n.per_head[0], n.per_head[1]);
   const Tensor y7 = wkv7(op, s.kv[0], r, w, keys.key, v, keys.erase, keys.write);
@@ -182,7 +197,8 @@ void emit_primitives(Ops& op, const Net& n, const States& s) {
   op.output(port_x, merge_heads(op, mul(op, add(op, normed, n.per_head[0].t), sums)));
   op.output(port_pending, div(op, op.shift(x, s.prev[0]), op.affine(op.unary(Act::sigmoid, z), 2, 1)));
   const Tensor part = op.slice(x, 1, n.size.d - 2), other = op.slice(z, 2, n.size.d - 2);
-  const Tensor most = max(op, part, other), least = sub(op, part, max(op, sub(op, part, other), op.affine(part, 0, 0)));
+  const Tensor most = max(op, part, other),
+               least = sub(op, part, max(op, sub(op, part, other), op.affine(part, 0, 0)));
   op.output(port_v_first, sub(op, most, least));
   const Tensor weights = op.unary(Act::exp, n.mixes[0].t);  // a value that does not depend on the batch
   const Tensor hidden = mul(op, op.wanted(x), add(op, weights, n.mixes[1].t));
@@ -199,10 +215,12 @@ void emit_scan(Ops& op, const Net& n, const States& s) {
   const auto body = [&](Ops& o, std::span<const Tensor> state, std::span<const Tensor> in) -> ScanStep {
     const Tensor decay = o.unary(Act::sigmoid, n.per_head[0].t);
     const Tensor next = add(o, mul(o, state[0], o.reshape(decay, {{heads, size, 1}})), o.outer(in[0], in[1]));
-    const Tensor y = o.matvec(next, o.norm(in[1], 1e-3f, NormKind::l2), true), q = o.matvec(next, in[0], false);
+    const Tensor y = o.matvec(next, o.norm(in[1], 1e-3f, NormKind::l2), true),
+                 q = o.matvec(next, in[0], false);
     const Tensor flat = o.linear(o.reshape(y, {{1, 1, heads * size}}), n.square[0], Act::tanh);
     // prev[0] and prev[1] change places: the old state is read after its block was given a new value.
-    return {{next, state[2], add(o, state[1], in[2])}, {y, add(o, q, o.reshape(flat, {{1, heads, size}})), o.sum(in[0])}};
+    return {{next, state[2], add(o, state[1], in[2])},
+            {y, add(o, q, o.reshape(flat, {{1, heads, size}})), o.sum(in[0])}};
   };
   const std::vector<Tensor> out = op.scan(refs, inputs, body);
   op.output(port_x, merge_heads(op, out[0]));
@@ -220,19 +238,26 @@ struct Outputs {
 // A device with the net's weights, running one program.
 class Runner {
  public:
-  Runner(std::unique_ptr<Device> device, Net net, Emit emit) : dev(std::move(device)), net_(std::move(net)), states_(net_.size), emit_(emit) {
+  Runner(std::unique_ptr<Device> device, Net net, Emit emit)
+      : dev(std::move(device)), net_(std::move(net)), states_(net_.size), emit_(emit) {
     net_.load(*dev);
     EXPECT_TRUE(dev->set_state(states_.spec, 0, static_cast<int>(states_.spec.blocks.size())).ok());
     EXPECT_TRUE(dev->reserve_slots(4).ok());
   }
 
   Outputs step(const Batch& batch, const std::vector<float>& pending) {
-    const auto rows = static_cast<std::size_t>(batch.rows()), wanted = batch.wanted.size(), d = static_cast<std::size_t>(net_.size.d);
+    const auto rows = static_cast<std::size_t>(batch.rows()), wanted = batch.wanted.size(),
+               d = static_cast<std::size_t>(net_.size.d);
     const std::size_t third = program_sliced ? d - 2 : d;
-    Outputs o{std::vector<float>(rows * d), std::vector<float>(rows * d), std::vector<float>(rows * third), std::vector<float>(wanted * d),
+    Outputs o{std::vector<float>(rows * d), std::vector<float>(rows * d), std::vector<float>(rows * third),
+              std::vector<float>(wanted * d),
               std::vector<float>(wanted * static_cast<std::size_t>(net_.size.vocab))};
     const PortIn in[] = {{port_pending, pending}};
-    const PortOut out[] = {{port_x, o.x}, {port_pending, o.pending}, {port_v_first, o.v_first}, {port_hidden, o.hidden}, {port_logits, o.logits}};
+    const PortOut out[] = {{port_x, o.x},
+                           {port_pending, o.pending},
+                           {port_v_first, o.v_first},
+                           {port_hidden, o.hidden},
+                           {port_logits, o.logits}};
     const Program program{7, [this](Ops& op) { emit_(op, net_, states_); }};
     EXPECT_TRUE(dev->step(program, batch, in, out).ok());
     return o;
@@ -271,7 +296,8 @@ Batch make_batch(std::initializer_list<std::pair<int, int>> sequences, int vocab
   return b;
 }
 
-void expect_close(const std::vector<float>& got, const std::vector<float>& expected, const std::string& what) {
+void expect_close(const std::vector<float>& got, const std::vector<float>& expected,
+                  const std::string& what) {
   ASSERT_EQ(got.size(), expected.size()) << what;
   double most = 0, difference = 0, total = 0;
   for (std::size_t i = 0; i < got.size(); ++i) {
@@ -293,8 +319,8 @@ void expect_close(const Outputs& got, const Outputs& expected, const std::string
   expect_close(got.logits, expected.logits, what + ", logits");
 }
 
-constexpr Sizes odd_size{35, 5, 77, 3, 41}, usual_size{128, 2, 448, 32, 96}, small_heads{64, 4, 100, 8, 33}, head_40{80, 2, 96, 5, 50},
-    head_32{96, 3, 200, 16, 64};
+constexpr Sizes odd_size{35, 5, 77, 3, 41}, usual_size{128, 2, 448, 32, 96}, small_heads{64, 4, 100, 8, 33},
+    head_40{80, 2, 96, 5, 50}, head_32{96, 3, 200, 16, 64};
 
 std::vector<float> pending_of(const Batch& b, const Net& net, unsigned seed) {
   return random_floats(static_cast<std::size_t>(b.rows() * net.size.d), seed);
@@ -307,8 +333,9 @@ void compare_with_reference(const Net& net, Emit emit, const CpuOptions& options
   oracle.program_sliced = tested.program_sliced;
   const int vocab = net.size.vocab;
   unsigned seed = 1;
-  for (const Batch& b : {make_batch({{2, 3}, {0, 1}, {1, 9}}, vocab), make_batch({{0, 1}, {1, 1}, {2, 1}}, vocab, 3),
-                         make_batch({{3, 1}}, vocab, 5), make_batch({{1, 33}}, vocab, 2), make_batch({{0, 2}, {3, 18}}, vocab, 9)}) {
+  for (const Batch& b : {make_batch({{2, 3}, {0, 1}, {1, 9}}, vocab),
+                         make_batch({{0, 1}, {1, 1}, {2, 1}}, vocab, 3), make_batch({{3, 1}}, vocab, 5),
+                         make_batch({{1, 33}}, vocab, 2), make_batch({{0, 2}, {3, 18}}, vocab, 9)}) {
     const std::vector<float> pending = pending_of(b, net, ++seed);
     expect_close(tested.step(b, pending), oracle.step(b, pending), what + ", step " + std::to_string(seed));
   }
@@ -317,7 +344,9 @@ void compare_with_reference(const Net& net, Emit emit, const CpuOptions& options
 
 class CpuDeviceTest : public testing::TestWithParam<const Kernels*> {
  protected:
-  CpuOptions options(DType dtype = DType::f32, int threads = 2) const { return {{dtype, threads}, GetParam(), false, 128}; }
+  CpuOptions options(DType dtype = DType::f32, int threads = 2) const {
+    return {{dtype, threads}, GetParam(), false, 128};
+  }
 };
 INSTANTIATE_TEST_SUITE_P(, CpuDeviceTest, testing::ValuesIn(tested_kernels()), kernels_name);
 
@@ -373,8 +402,8 @@ TEST_P(CpuDeviceTest, CountsNativeAndExpandedOps) {
   }
 }
 
-// The same tokens of slots 0 to 2 in one batch, one by one, in pieces, with other threads and cut by the device:
-// always the same bits.
+// The same tokens of slots 0 to 2 in one batch, one by one, in pieces, with other threads and cut by the
+// device: always the same bits.
 TEST_P(CpuDeviceTest, BitsDoNotDependOnBatchingChunkingOrThreads) {
   constexpr int rows = 37;
   for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) {
@@ -399,13 +428,15 @@ TEST_P(CpuDeviceTest, BitsDoNotDependOnBatchingChunkingOrThreads) {
 
       Runner pieces = make_cpu(net, emit, options(dtype));
       Outputs got;
-      for (int begin = 0, count = 1; begin < rows; begin += count, count = std::min(count + 3, rows - begin)) {
+      for (int begin = 0, count = 1; begin < rows;
+           begin += count, count = std::min(count + 3, rows - begin)) {
         Batch b;
         b.tokens.assign(all.tokens.begin() + begin, all.tokens.begin() + begin + count);
         b.sequences = {{0, 0, count}};
         if (begin + count == rows) b.wanted = {count - 1};
         const auto from = pending.begin() + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(begin) * d);
-        const Outputs o = pieces.step(b, {from, from + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(count) * d)});
+        const Outputs o =
+            pieces.step(b, {from, from + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(count) * d)});
         got.x.insert(got.x.end(), o.x.begin(), o.x.end());
         got.logits = o.logits;
       }
@@ -487,11 +518,13 @@ TEST(CpuDevice, OutputsMayBeLeftOutAndProgramsMixed) {
 
 TEST(CpuDevice, MemoryIsWhatWasPackedAndMapped) {
   const Net net(usual_size, DType::f16);
-  Runner half = make_cpu(net, &emit_products, {{DType::f16, 1}}), full = make_cpu(net, &emit_products, {{DType::f32, 1}});
+  Runner half = make_cpu(net, &emit_products, {{DType::f16, 1}}),
+         full = make_cpu(net, &emit_products, {{DType::f32, 1}});
   const MemoryUse h = half.dev->memory(), f = full.dev->memory();
   EXPECT_EQ(h.mapped, 96 * 128 * 2);  // the embedding stays where it is
   EXPECT_EQ(f.mapped, h.mapped);
-  const std::int64_t matrices = 5 * 128 * 128 + 4 * 448 * 128 + 96 * 128 + 6 * 128 * 32 + 160 * 128 + 5 * 128 * 32;
+  const std::int64_t matrices =
+      5 * 128 * 128 + 4 * 448 * 128 + 96 * 128 + 6 * 128 * 32 + 160 * 128 + 5 * 128 * 32;
   EXPECT_EQ(f.weights - h.weights, matrices * 2);
   EXPECT_LT(h.weights, matrices * 2 + 64 * 1024);
   EXPECT_EQ(h.scratch, 0);

@@ -15,7 +15,8 @@ int row_size(Shape s) { return s.d[1] * s.d[2]; }
 
 }  // namespace
 
-CpuOps::CpuOps(const Weights& weights, const StateLayout& states, const Kernels& kernels, const KernelTable* native)
+CpuOps::CpuOps(const Weights& weights, const StateLayout& states, const Kernels& kernels,
+               const KernelTable* native)
     : weights_(weights), states_(states), simd_(kernels), constants_(index(weights.vectors()), -1) {
   kernels_ = native;
 }
@@ -142,7 +143,9 @@ void CpuOps::output(int port, Tensor x) {
   });
 }
 
-Tensor CpuOps::linear(Tensor x, const Mat& w, Act epilogue) { return product(*this, x, w, epilogue, w.bias.t, {}); }
+Tensor CpuOps::linear(Tensor x, const Mat& w, Act epilogue) {
+  return product(*this, x, w, epilogue, w.bias.t, {});
+}
 
 namespace {
 
@@ -169,20 +172,34 @@ Tensor CpuOps::binary(BinaryOp op, Tensor a, Tensor b) {
     shape.d[i] = a.shape.d[i] == 1 ? b.shape.d[i] : a.shape.d[i];
   }
   const Extent extent = std::max(a.extent, b.extent);
-  const auto fits = [&](Tensor x) { return x.extent == extent || (x.extent == Extent::one && x.shape.d[0] == 1); };
+  const auto fits = [&](Tensor x) {
+    return x.extent == extent || (x.extent == Extent::one && x.shape.d[0] == 1);
+  };
   FR_CHECK(fits(a) && fits(b));
   const Operand u = use(a), v = use(b);
   const Steps su = steps(a.shape, shape), sv = steps(b.shape, shape);
   auto [out, y] = make(shape, extent);
   add(each_row(out), [=, y = y](const Frame& f, const Worker&, int begin, int end) {
     for (int row = begin; row < end; ++row) {
-      const auto run = [&](auto g) { combine_row(g, f.at(u, row), su, f.at(v, row), sv, f.at(y, row), shape.d[1], shape.d[2]); };
+      const auto run = [&](auto g) {
+        combine_row(g, f.at(u, row), su, f.at(v, row), sv, f.at(y, row), shape.d[1], shape.d[2]);
+      };
       switch (op) {
-        case BinaryOp::add: run([](float p, float q) { return p + q; }); break;
-        case BinaryOp::sub: run([](float p, float q) { return p - q; }); break;
-        case BinaryOp::mul: run([](float p, float q) { return p * q; }); break;
-        case BinaryOp::div: run([](float p, float q) { return p / q; }); break;
-        case BinaryOp::max: run([](float p, float q) { return std::max(p, q); }); break;
+        case BinaryOp::add:
+          run([](float p, float q) { return p + q; });
+          break;
+        case BinaryOp::sub:
+          run([](float p, float q) { return p - q; });
+          break;
+        case BinaryOp::mul:
+          run([](float p, float q) { return p * q; });
+          break;
+        case BinaryOp::div:
+          run([](float p, float q) { return p / q; });
+          break;
+        case BinaryOp::max:
+          run([](float p, float q) { return std::max(p, q); });
+          break;
       }
     }
   });
@@ -192,9 +209,11 @@ Tensor CpuOps::binary(BinaryOp op, Tensor a, Tensor b) {
 Tensor CpuOps::unary(Act act, Tensor x) {
   const Operand from = use(x);
   auto [out, y] = make(x.shape, x.extent);
-  add(each_row(out), [=, &simd = simd_, n = row_size(x.shape), y = y](const Frame& f, const Worker&, int begin, int end) {
-    for (int row = begin; row < end; ++row) simd.activate(static_cast<Epilogue>(act), f.at(from, row), f.at(y, row), n);
-  });
+  add(each_row(out),
+      [=, &simd = simd_, n = row_size(x.shape), y = y](const Frame& f, const Worker&, int begin, int end) {
+        for (int row = begin; row < end; ++row)
+          simd.activate(static_cast<Epilogue>(act), f.at(from, row), f.at(y, row), n);
+      });
   return out;
 }
 
@@ -219,7 +238,8 @@ void normalise(const float* x, int n, float eps, NormKind kind, float* y) {
     mean /= n;
   }
   for (int i = 0; i < n; ++i) squares += (x[i] - mean) * (x[i] - mean);
-  const double length = kind == NormKind::layer ? std::sqrt(squares / n + double{eps}) : std::max(std::sqrt(squares), double{eps});
+  const double length = kind == NormKind::layer ? std::sqrt(squares / n + double{eps})
+                                                : std::max(std::sqrt(squares), double{eps});
   for (int i = 0; i < n; ++i) y[i] = static_cast<float>((x[i] - mean) / length);
 }
 
@@ -284,7 +304,8 @@ Tensor CpuOps::matvec(Tensor s, Tensor x, bool transposed) {
   auto [out, y] = make({{1, heads, transposed ? n : m}}, Extent::one);
   add(each_row(s), [=, m = m, n = n, y = y](const Frame& f, const Worker&, int begin, int end) {
     const int in = transposed ? m : n, result = transposed ? n : m;
-    const int step = transposed ? n : 1, next = transposed ? 1 : n;  // along the sum, and from one result to the next
+    const int step = transposed ? n : 1,
+              next = transposed ? 1 : n;  // along the sum, and from one result to the next
     for (int h = begin; h < end; ++h) {
       for (int o = 0; o < result; ++o) {
         float total = 0;

@@ -1,5 +1,5 @@
-// Ops that record: every primitive appends a command to a Recording. Native kernels (native.h) build on the same few
-// functions: use() what a command reads, make() what it writes, then add() it.
+// Ops that record: every primitive appends a command to a Recording. Native kernels (native.h) build on the
+// same few functions: use() what a command reads, make() what it writes, then add() it.
 #pragma once
 #include <functional>
 #include <span>
@@ -25,7 +25,8 @@ struct StateLayout {
 class CpuOps final : public Ops {
  public:
   // All arguments outlive the object. Without a table of native kernels every fused op is expanded.
-  CpuOps(const Weights& weights, const StateLayout& states, const Kernels& kernels, const KernelTable* native);
+  CpuOps(const Weights& weights, const StateLayout& states, const Kernels& kernels,
+         const KernelTable* native);
   // What was recorded. Call once, last.
   Recording take();
 
@@ -41,21 +42,23 @@ class CpuOps final : public Ops {
   Tensor reshape(Tensor x, Shape shape) override;
   Tensor slice(Tensor x, int begin, int cols) override;
   Tensor shift(Tensor x, StateRef previous) override;
-  std::vector<Tensor> scan(std::span<const StateRef> state, std::span<const Tensor> inputs, const ScanBody& body) override;
+  std::vector<Tensor> scan(std::span<const StateRef> state, std::span<const Tensor> inputs,
+                           const ScanBody& body) override;
   Tensor matvec(Tensor s, Tensor x, bool transposed) override;
   Tensor outer(Tensor u, Tensor v) override;
   Tensor wanted(Tensor x) override;
 
   const Kernels& simd() const { return simd_; }
   const PackedMatrix& matrix(const Mat& w) const { return weights_.matrix(w.id); }
-  // Shapes of recorded batch and wanted tensors have a leading size of 1; the number of rows is known at replay.
+  // Shapes of recorded batch and wanted tensors have a leading size of 1; the number of rows is known at
+  // replay.
   struct Made {
     Tensor tensor;
     Operand operand;
   };
   Made make(Shape shape, Extent extent);
-  Operand use(Tensor x);                      // x may be absent: no_operand
-  std::int64_t use_state(StateRef block);     // the block's offset in a slot
+  Operand use(Tensor x);                   // x may be absent: no_operand
+  std::int64_t use_state(StateRef block);  // the block's offset in a slot
   void want_scratch(std::int64_t floats);
   using Items = std::function<int(const Frame&)>;
   using Run = std::function<void(const Frame&, const Worker&, int begin, int end)>;
@@ -75,13 +78,13 @@ class CpuOps final : public Ops {
   const StateLayout& states_;
   const Kernels& simd_;
   Recording recording_;
-  Command pending_;                 // reads, writes and blocks of the next command
-  std::vector<int> constants_;      // value of each weight vector in this recording, or -1
-  int generation_ = 1;              // 2 inside a scan body: its tensors are not those outside
+  Command pending_;             // reads, writes and blocks of the next command
+  std::vector<int> constants_;  // value of each weight vector in this recording, or -1
+  int generation_ = 1;          // 2 inside a scan body: its tensors are not those outside
 };
 
-// y = act(x W^T + bias) * gate, for linear and what is fused around it. bias replaces the matrix's own; both bias and
-// gate may be absent.
+// y = act(x W^T + bias) * gate, for linear and what is fused around it. bias replaces the matrix's own; both
+// bias and gate may be absent.
 Tensor product(CpuOps& op, Tensor x, const Mat& w, Act act, Tensor bias, Tensor gate);
 
 }  // namespace fr::cpu

@@ -49,8 +49,8 @@ Result<const Kernels*> choose_kernels() {
     if (std::string_view(wanted) == k->name) return k;
     names += (names.empty() ? "" : ", ") + std::string(k->name);
   }
-  return usage_error("instruction set " + std::string(wanted) + " is unknown or not supported by this machine (FR_ISA): use one of " +
-                     names);
+  return usage_error("instruction set " + std::string(wanted) +
+                     " is unknown or not supported by this machine (FR_ISA): use one of " + names);
 }
 
 }  // namespace fr::cpu

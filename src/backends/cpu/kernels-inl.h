@@ -1,13 +1,18 @@
-// The kernels of one instruction set, written once over F32 (a vec header, included before). Everything has internal
-// linkage. Formulas: core/fused_mix.h, fused_linear.h, fused_wkv.h.
+// The kernels of one instruction set, written once over F32, which FR_VEC_HEADER defines. Everything has
+// internal linkage. Formulas: core/fused_mix.h, fused_linear.h, fused_wkv.h.
 #pragma once
+#include FR_VEC_HEADER
+
 #include "backends/cpu/kernels.h"
+
+// After the vectors:
 #include "backends/cpu/vec_math-inl.h"
 
 namespace fr::cpu {
 namespace {
 
-// The lanes that an operation covers: all of a vector, or the first few at the end of a row; the others load as zero.
+// The lanes that an operation covers: all of a vector, or the first few at the end of a row; the others load
+// as zero.
 struct AllLanes {
   F32 load(const float* p) const { return cpu::load(p); }
   void store(float* p, F32 a) const { cpu::store(p, a); }
@@ -109,8 +114,8 @@ void wkv4(const float* k, const float* v, const float* decay, const float* bonus
 
 // V vectors of columns of the state, from column c on.
 template <int V, class Lanes>
-inline void wkv56_columns(const float* r, const float* k, const float* v, const float* w, const float* u, int n,
-                          float* s, float* y, int c, Lanes some) {
+inline void wkv56_columns(const float* r, const float* k, const float* v, const float* w, const float* u,
+                          int n, float* s, float* y, int c, Lanes some) {
   F32 value[V], out[V];
   for (int j = 0; j < V; ++j) {
     value[j] = some.load(v + c + j * lanes);
@@ -128,7 +133,8 @@ inline void wkv56_columns(const float* r, const float* k, const float* v, const 
   for (int j = 0; j < V; ++j) some.store(y + c + j * lanes, out[j]);
 }
 
-void wkv56(const float* r, const float* k, const float* v, const float* w, const float* u, int n, float* s, float* y) {
+void wkv56(const float* r, const float* k, const float* v, const float* w, const float* u, int n, float* s,
+           float* y) {
   int c = 0;
   for (; c + 4 * lanes <= n; c += 4 * lanes) wkv56_columns<4>(r, k, v, w, u, n, s, y, c, AllLanes{});
   for (; c + lanes <= n; c += lanes) wkv56_columns<1>(r, k, v, w, u, n, s, y, c, AllLanes{});
@@ -168,8 +174,8 @@ void wkv7(const Wkv7Token& t, int n, float* s) {
   for (; i < n; ++i) wkv7_rows<1>(t, n, s, i);
 }
 
-void wkv7_keys(const float* k, const float* a, const float* k_k, const float* k_a, float eps, int n, float* key,
-               float* erase, float* write) {
+void wkv7_keys(const float* k, const float* a, const float* k_k, const float* k_a, float eps, int n,
+               float* key, float* erase, float* write) {
   F32 squares = set1(0.0f);
   each(n, [&](int i, auto some) {
     const F32 kk = some.load(k + i) * some.load(k_k + i);
@@ -189,7 +195,9 @@ void head_out(const HeadOut& h, float eps, int n) {
   const Moments m = moments(h.y, n, eps);
   F32 dot = set1(0.0f);
   if (h.r != nullptr) {
-    each(n, [&](int i, auto some) { dot = fma(some.load(h.r + i) * some.load(h.k + i), some.load(h.r_k + i), dot); });
+    each(n, [&](int i, auto some) {
+      dot = fma(some.load(h.r + i) * some.load(h.k + i), some.load(h.r_k + i), dot);
+    });
   }
   const F32 bonus = set1(sum(dot));
   each(n, [&](int i, auto some) {
@@ -202,8 +210,8 @@ void head_out(const HeadOut& h, float eps, int n) {
 }
 
 constexpr Kernels table(const char* name) {
-  return {name,  sparse_share, &product, &sparse_product, &nonzero, &activate, &add_norm, &mix, &data_mix,
-          &lerp, &wkv4,        &wkv56,   &wkv7,           &wkv7_keys, &head_out};
+  return {name,      sparse_share, &product, &sparse_product, &nonzero, &activate,  &add_norm, &mix,
+          &data_mix, &lerp,        &wkv4,    &wkv56,          &wkv7,    &wkv7_keys, &head_out};
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
-// The inner loops of the cpu backend, once per instruction set. This header and what the kernel files include must
-// hold no inline function of external linkage (so nothing of std): the linker would keep one copy of it for the whole
-// program, perhaps the one that was compiled for a newer processor.
+// The inner loops of the cpu backend, once per instruction set. This header and what the kernel files include
+// must hold no inline function of external linkage (so nothing of std): the linker would keep one copy of it
+// for the whole program, perhaps the one that was compiled for a newer processor.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -14,9 +14,15 @@ inline constexpr int tile_rows = 128;  // inputs per block when a panel is unpac
 enum class WeightType : uint8_t { f32, f16, bf16 };
 enum class Epilogue : uint8_t { none, tanh, sigmoid, exp, silu, relu2, decay6, decay7 };
 
-// y = epilogue(x W^T + bias) * gate. Panels are stored in groups (the last may be smaller): all inputs' rows of the
-// first group, then of the second; a row of a group holds 32 columns of each of its panels. Rows of y, bias and gate
-// are padded to whole panels. rows >= 1, in >= 1.
+// Where column c of a panel lies in the panel's row. bf16 stores columns c and c + 16 as the halves of one
+// 32-bit word: a shift and a mask make floats of them, in order, for vectors of any length.
+constexpr int stored_column(WeightType type, int c) {
+  return type != WeightType::bf16 ? c : c < panel_cols / 2 ? 2 * c : 2 * (c - panel_cols / 2) + 1;
+}
+
+// y = epilogue(x W^T + bias) * gate. Panels are stored in groups (the last may be smaller): all inputs' rows
+// of the first group, then of the second; a row of a group holds 32 columns of each of its panels. Rows of y,
+// bias and gate are padded to whole panels. rows >= 1, in >= 1.
 struct Product {
   WeightType type;
   const void* w;
@@ -49,8 +55,8 @@ struct HeadOut {
   float* out;
 };
 
-// Every function gives the same bits whatever the number of rows, the order of calls and the thread: sums over the
-// inputs of a product run in order, one accumulator per output.
+// Every function gives the same bits whatever the number of rows, the order of calls and the thread: sums
+// over the inputs of a product run in order, one accumulator per output.
 struct Kernels {
   const char* name;
 
@@ -66,24 +72,24 @@ struct Kernels {
 
   void (*activate)(Epilogue act, const float* x, float* y, int n);
   // sum = x + pending (if there is one; sum may be null), h = layer_norm(x + pending) * weight + bias.
-  void (*add_norm)(const float* x, const float* pending, const float* weight, const float* bias, float eps, int n,
-                   float* sum, float* h);
+  void (*add_norm)(const float* x, const float* pending, const float* weight, const float* bias, float eps,
+                   int n, float* sum, float* h);
   // out[i] = h + (previous - h) mix[i] for i < count; dx = previous - h if dx is not null.
-  void (*mix)(const float* h, const float* previous, const float* const* mix, int count, int n, float* const* out,
-              float* dx);
+  void (*mix)(const float* h, const float* previous, const float* const* mix, int count, int n,
+              float* const* out, float* dx);
   // out = h + dx (maa + part)
   void (*data_mix)(const float* h, const float* dx, const float* maa, const float* part, int n, float* out);
   void (*lerp)(const float* a, const float* b, const float* t, int n, float* out);  // a + (b - a) t
 
   // Recurrences (core/fused_wkv.h), one token. State: wkv4 three rows of n channels, the others [n][n].
-  void (*wkv4)(const float* k, const float* v, const float* decay, const float* bonus, int n, float* aa, float* bb,
-               float* pp, float* y);
-  void (*wkv56)(const float* r, const float* k, const float* v, const float* w, const float* u, int n, float* s,
-                float* y);
+  void (*wkv4)(const float* k, const float* v, const float* decay, const float* bonus, int n, float* aa,
+               float* bb, float* pp, float* y);
+  void (*wkv56)(const float* r, const float* k, const float* v, const float* w, const float* u, int n,
+                float* s, float* y);
   void (*wkv7)(const Wkv7Token& t, int n, float* s);
   // kk = l2_norm(k k_k); key = k (1 + (a - 1) k_a); erase = -kk; write = kk a.
-  void (*wkv7_keys)(const float* k, const float* a, const float* k_k, const float* k_a, float eps, int n, float* key,
-                    float* erase, float* write);
+  void (*wkv7_keys)(const float* k, const float* a, const float* k_k, const float* k_a, float eps, int n,
+                    float* key, float* erase, float* write);
   // out = (group_norm(y) + (r . (k r_k)) v) * gate
   void (*head_out)(const HeadOut& h, float eps, int n);
 };

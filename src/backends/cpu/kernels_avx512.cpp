@@ -1,5 +1,4 @@
-#include "backends/cpu/vec_avx512.h"
-
+#define FR_VEC_HEADER "backends/cpu/vec_avx512.h"
 #include "backends/cpu/kernels-inl.h"
 
 namespace fr::cpu {

@@ -1,5 +1,5 @@
-// Tests only: the very source of the AVX-512 kernels on SIMDe's portable intrinsics, so that machines without AVX-512
-// check it too. What SIMDe 0.7.4 lacks is spelled out here.
+// Tests only: the very source of the AVX-512 kernels on SIMDe's portable intrinsics, so that machines without
+// AVX-512 check it too. What SIMDe 0.7.4 lacks is spelled out here.
 #define SIMDE_ENABLE_NATIVE_ALIASES
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wconversion"
@@ -10,7 +10,6 @@
 #pragma GCC diagnostic pop
 
 #include <math.h>
-#include <string.h>
 
 namespace {
 
@@ -25,18 +24,12 @@ Lanes16 to_lanes(simde__m512 v) {
 }
 
 simde__m512 cvtph(simde__m256i halves) {
-  const simde__m128i low = simde_mm256_castsi256_si128(halves), high = simde_mm256_extracti128_si256(halves, 1);
+  const simde__m128i low = simde_mm256_castsi256_si128(halves),
+                     high = simde_mm256_extracti128_si256(halves, 1);
   Lanes16 l;
   simde_mm256_storeu_ps(l.v, simde_mm256_cvtph_ps(low));
   simde_mm256_storeu_ps(l.v + 8, simde_mm256_cvtph_ps(high));
   return to_vector(l);
-}
-simde__m512i cvtepu16(simde__m256i shorts) {
-  uint16_t from[16];
-  int32_t to[16];
-  memcpy(from, &shorts, sizeof from);
-  for (int i = 0; i < 16; ++i) to[i] = from[i];
-  return simde_mm512_loadu_si512(to);
 }
 simde__m512i cvtps(simde__m512 v) {
   const Lanes16 l = to_lanes(v);
@@ -75,7 +68,6 @@ simde__m512 fused(simde__m512 a, simde__m512 b, simde__m512 c) {
 }  // namespace
 
 #define _mm512_cvtph_ps cvtph
-#define _mm512_cvtepu16_epi32 cvtepu16
 #define _mm512_cvtps_epi32 cvtps
 #define _mm512_maskz_loadu_ps load_masked
 #define _mm512_mask_storeu_ps store_masked

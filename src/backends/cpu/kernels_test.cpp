@@ -1,5 +1,6 @@
-// Every kernel table that this machine runs, and the emulated AVX-512 one: elementary functions against double
-// precision, products against plain loops, and the promise that bits do not depend on the number of rows.
+// Every kernel table that this machine runs, and the emulated AVX-512 one: elementary functions against
+// double precision, products against plain loops, and the promise that bits do not depend on the number of
+// rows.
 #include "backends/cpu/kernels.h"
 
 #include <gtest/gtest.h>
@@ -23,7 +24,8 @@ class KernelsTest : public testing::TestWithParam<const Kernels*> {
 };
 INSTANTIATE_TEST_SUITE_P(, KernelsTest, testing::ValuesIn(tested_kernels()), kernels_name);
 
-// Distance from the exact value in units in the last place of the float nearest to it (subnormal units included).
+// Distance from the exact value in units in the last place of the float nearest to it (subnormal units
+// included).
 double ulps(float got, double exact) {
   if (std::isnan(exact)) return std::isnan(got) ? 0 : INFINITY;
   const float nearest = static_cast<float>(exact);
@@ -34,7 +36,8 @@ double ulps(float got, double exact) {
 }
 
 std::vector<float> arguments(float limit) {
-  std::vector<float> x{0.0f, -0.0f, 1e-45f, -1e-45f, 1e-38f, -1e-38f, 1e-6f, INFINITY, -INFINITY, NAN, 1e30f, -1e30f};
+  std::vector<float> x{0.0f,  -0.0f,    1e-45f,    -1e-45f, 1e-38f, -1e-38f,
+                       1e-6f, INFINITY, -INFINITY, NAN,     1e30f,  -1e30f};
   std::mt19937 random(1);
   std::uniform_real_distribution<float> flat(-limit, limit), exponent(-40, 5);
   for (int i = 0; i < 20000; ++i) x.push_back(flat(random));
@@ -84,7 +87,9 @@ TEST_P(KernelsTest, OtherActivations) {
   EXPECT_LE(absolute(Epilogue::silu, [](double x) { return x * exact_sigmoid(x); }), 3e-7);
   EXPECT_LE(absolute(Epilogue::relu2, [](double x) { return x > 0 ? x * x : 0; }), 1e-7);
   EXPECT_LE(absolute(Epilogue::decay6, [](double x) { return std::exp(-std::exp(x)); }), 3e-7);
-  EXPECT_LE(absolute(Epilogue::decay7, [](double x) { return std::exp(-double{0.606531f} * exact_sigmoid(x)); }), 3e-7);
+  EXPECT_LE(
+      absolute(Epilogue::decay7, [](double x) { return std::exp(-double{0.606531f} * exact_sigmoid(x)); }),
+      3e-7);
 }
 
 // A shorter call gives the same bits: the tail of a row is not computed otherwise.
@@ -113,7 +118,8 @@ struct Sample {
       const int panel = c / panel_cols, first = panel / group * group;
       const int ld = std::min(group, panels - first) * panel_cols;
       for (int k = 0; k < in; ++k) {
-        const int at = first * in * panel_cols + k * ld + c - first * panel_cols;
+        const int at = first * in * panel_cols + k * ld + (panel - first) * panel_cols +
+                       stored_column(weight_type, c % panel_cols);
         values[index(c * in + k)] = put(weight_type, index(at), w[index(c * in + k)]);
       }
     }
@@ -129,8 +135,9 @@ struct Sample {
     y.assign(static_cast<std::size_t>(rows * ldy), -7.0f);
     lists.resize(index(rows * (in + 1)));
     tile = std::move(AlignedBuffer::allocate(tile_rows * panel_cols * sizeof(float), "tile")).value();
-    p = Product{weight_type, bits.data(), panels, group, in, x.data(), ldx, rows, bias.data(), Epilogue::silu, gate.data(),
-                ldy, y.data(), ldy, tile.as<float>(), lists.data(), in + 1};
+    p = Product{weight_type, bits.data(), panels,           group,          in,          x.data(),
+                ldx,         rows,        bias.data(),      Epilogue::silu, gate.data(), ldy,
+                y.data(),    ldy,         tile.as<float>(), lists.data(),   in + 1};
   }
   static std::size_t index(int i) { return static_cast<std::size_t>(i); }
 
@@ -147,7 +154,8 @@ struct Sample {
   double exact(int row, int c) const {
     double sum = 0;
     for (int k = 0; k < in; ++k) {
-      sum += double{x[static_cast<std::size_t>(row * ldx + k)]} * double{values[static_cast<std::size_t>(c * in + k)]};
+      sum += double{x[static_cast<std::size_t>(row * ldx + k)]} *
+             double{values[static_cast<std::size_t>(c * in + k)]};
     }
     sum += double{bias[static_cast<std::size_t>(c)]};
     return sum * exact_sigmoid(sum) * double{gate[static_cast<std::size_t>(row * ldy + c)]};
@@ -162,9 +170,7 @@ struct Sample {
     }
     return most / largest;
   }
-  std::vector<float> row(int t) const {
-    return {y.begin() + t * ldy, y.begin() + t * ldy + out};
-  }
+  std::vector<float> row(int t) const { return {y.begin() + t * ldy, y.begin() + t * ldy + out}; }
 
   int rows, in, out, panels;
   std::ptrdiff_t ldx = 0, ldy = 0;
@@ -182,7 +188,8 @@ TEST_P(KernelsTest, ProductsOfAllShapes) {
         for (const int group : {1, 2, 32}) {
           Sample s(type, rows, in, out, group);
           simd().product(s.p, 0, s.panels);
-          EXPECT_LE(s.worst_error(), 3e-6) << dtype_name(static_cast<DType>(type)) << " " << rows << " rows, " << in << " to " << out;
+          EXPECT_LE(s.worst_error(), 3e-6)
+              << dtype_name(static_cast<DType>(type)) << " " << rows << " rows, " << in << " to " << out;
         }
       }
     }
@@ -192,14 +199,20 @@ TEST_P(KernelsTest, ProductsOfAllShapes) {
 TEST_P(KernelsTest, EveryHalfIsReadExactly) {
   for (const WeightType type : {WeightType::f16, WeightType::bf16}) {
     std::vector<std::uint16_t> all(65536);
-    for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<std::uint16_t>(i);
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      const int column = static_cast<int>(i) % panel_cols;
+      all[i - static_cast<std::size_t>(column) + static_cast<std::size_t>(stored_column(type, column))] =
+          static_cast<std::uint16_t>(i);
+    }
     const float one = 1;
     std::vector<float> y(all.size());
     const int panels = static_cast<int>(all.size()) / panel_cols;
-    const Product p{type, all.data(), panels, 1, 1, &one, 0, 1, nullptr, Epilogue::none, nullptr, 0, y.data(), 0, nullptr, nullptr, 0};
+    const Product p{type,           all.data(), panels, 1,        1, &one,    0,       1, nullptr,
+                    Epilogue::none, nullptr,    0,      y.data(), 0, nullptr, nullptr, 0};
     simd().product(p, 0, panels);
     for (std::size_t i = 0; i < all.size(); ++i) {
-      const float expected = type == WeightType::f16 ? half_to_float(all[i]) : bf16_to_float(all[i]);
+      const float expected = type == WeightType::f16 ? half_to_float(static_cast<std::uint16_t>(i))
+                                                     : bf16_to_float(static_cast<std::uint16_t>(i));
       if (std::isnan(expected)) {
         EXPECT_TRUE(std::isnan(y[i])) << i;
       } else {
@@ -235,10 +248,12 @@ TEST_P(KernelsTest, ZerosCanBeLeftOut) {
         for (const int group : {2, 32}) {
           Sample dense(type, rows, 603, 100, group, zeros), sparse(type, rows, 603, 100, group, zeros);
           simd().product(dense.p, 0, dense.panels);
-          for (int t = 0; t < rows; ++t) simd().nonzero(sparse.p.x + t * sparse.ldx, 603, sparse.lists.data() + t * 604);
+          for (int t = 0; t < rows; ++t)
+            simd().nonzero(sparse.p.x + t * sparse.ldx, 603, sparse.lists.data() + t * 604);
           simd().sparse_product(sparse.p, 0, 1);
           simd().sparse_product(sparse.p, 1, sparse.panels);
-          for (int t = 0; t < rows; ++t) ASSERT_EQ(sparse.row(t), dense.row(t)) << rows << " rows, " << zeros << " zeros";
+          for (int t = 0; t < rows; ++t)
+            ASSERT_EQ(sparse.row(t), dense.row(t)) << rows << " rows, " << zeros << " zeros";
         }
       }
     }

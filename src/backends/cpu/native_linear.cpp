@@ -1,8 +1,7 @@
 // Native kernels of core/fused_linear.h: products with fused epilogues.
-#include "core/fused_linear.h"
-
 #include "backends/cpu/cpu_ops.h"
 #include "backends/cpu/native.h"
+#include "core/fused_linear.h"
 
 namespace fr::cpu {
 namespace {
@@ -21,9 +20,11 @@ Tensor lerp_kernel(Ops& ops, Tensor a, Tensor b, Tensor t) {
   const Operand from = op.use(a), to = op.use(b), weight = op.use(t);
   const auto [out, y] = op.make(a.shape, a.extent);
   const int n = a.shape.d[1] * a.shape.d[2];
-  op.add(CpuOps::each_row(a), [=, y = y, &simd = op.simd()](const Frame& f, const Worker&, int begin, int end) {
-    for (int row = begin; row < end; ++row) simd.lerp(f.at(from, row), f.at(to, row), f.at(weight, row), n, f.at(y, row));
-  });
+  op.add(CpuOps::each_row(a),
+         [=, y = y, &simd = op.simd()](const Frame& f, const Worker&, int begin, int end) {
+           for (int row = begin; row < end; ++row)
+             simd.lerp(f.at(from, row), f.at(to, row), f.at(weight, row), n, f.at(y, row));
+         });
   return out;
 }
 

@@ -1,12 +1,12 @@
-// Native kernels of core/fused_mix.h: residual add, layer norm, token shift and lerps in one pass over each row.
-#include "core/fused_mix.h"
-
+// Native kernels of core/fused_mix.h: residual add, layer norm, token shift and lerps in one pass over each
+// row.
 #include <algorithm>
 #include <utility>
 #include <vector>
 
 #include "backends/cpu/cpu_ops.h"
 #include "backends/cpu/native.h"
+#include "core/fused_mix.h"
 
 namespace fr::cpu {
 namespace {
@@ -25,16 +25,16 @@ struct AddNorm {
 
  private:
   void simd_row(const Frame& f, int row, float* total, float* h) const {
-    simd.add_norm(f.at(x, row), pending ? f.at(pending, row) : nullptr, f.at(weight), f.at(bias), layer_norm_eps, n,
-                  total, h);
+    simd.add_norm(f.at(x, row), pending ? f.at(pending, row) : nullptr, f.at(weight), f.at(bias),
+                  layer_norm_eps, n, total, h);
   }
 };
 
 // Reads the residual and replaces it by the sum.
 AddNorm add_norm_of(CpuOps& op, Residual& r, const Norm& ln) {
   FR_CHECK(r.x.shape.d[1] == 1 && ln.weight.t.shape.d[2] == r.x.shape.d[2]);
-  AddNorm norm{op.simd(), op.use(r.x), op.use(r.pending), op.use(ln.weight.t), op.use(ln.bias.t), no_operand,
-               r.x.shape.d[2]};
+  AddNorm norm{op.simd(),         op.use(r.x), op.use(r.pending), op.use(ln.weight.t),
+               op.use(ln.bias.t), no_operand,  r.x.shape.d[2]};
   if (r.pending) {
     FR_CHECK(r.pending.shape == r.x.shape && r.pending.extent == r.x.extent);
     const auto [sum, operand] = op.make(r.x.shape, r.x.extent);
@@ -54,8 +54,9 @@ Tensor add_norm_kernel(Ops& ops, Residual& r, const Norm& ln) {
   return out;
 }
 
-// An item is a row. Row t needs the norm of row t - 1, which it takes from the item before if that was its own, else
-// computes again. The item of a sequence's first row, which alone reads the old state, also writes the new one.
+// An item is a row. Row t needs the norm of row t - 1, which it takes from the item before if that was its
+// own, else computes again. The item of a sequence's first row, which alone reads the old state, also writes
+// the new one.
 struct NormMixCommand {
   AddNorm norm;
   std::int64_t state;
@@ -74,8 +75,8 @@ struct NormMixCommand {
       norm.row(f, row, now);
       if (row > s.begin && row == begin) norm.again(f, row - 1, before);
       for (std::size_t i = 0; i < out.size(); ++i) results[i] = f.at(out[i], row);
-      norm.simd.mix(now, row == s.begin ? stored : before, weights.data(), static_cast<int>(out.size()), norm.n,
-                    results.data(), dx ? f.at(dx, row) : nullptr);
+      norm.simd.mix(now, row == s.begin ? stored : before, weights.data(), static_cast<int>(out.size()),
+                    norm.n, results.data(), dx ? f.at(dx, row) : nullptr);
       if (h) std::copy_n(now, norm.n, f.at(h, row));
       if (row > s.begin) continue;
       if (s.count == 1) {
@@ -90,11 +91,14 @@ struct NormMixCommand {
 void record_norm_mix(CpuOps& op, NormMixCommand command, Extent extent) {
   op.want_scratch(2 * row_stride(command.norm.n));
   op.add(CpuOps::each_row(extent, 1),
-         [command = std::move(command)](const Frame& f, const Worker& w, int begin, int end) { command.run(f, w, begin, end); });
+         [command = std::move(command)](const Frame& f, const Worker& w, int begin, int end) {
+           command.run(f, w, begin, end);
+         });
 }
 
 template <std::size_t N>
-std::array<Tensor, N> norm_mix_kernel(Ops& ops, Residual& r, const Norm& ln, StateRef previous, const Mixes<N>& mixes) {
+std::array<Tensor, N> norm_mix_kernel(Ops& ops, Residual& r, const Norm& ln, StateRef previous,
+                                      const Mixes<N>& mixes) {
   CpuOps& op = cpu(ops);
   FR_CHECK(r.x.extent == Extent::batch);
   NormMixCommand command{add_norm_of(op, r, ln), op.use_state(previous), {}, {}, no_operand, no_operand};
@@ -109,7 +113,8 @@ std::array<Tensor, N> norm_mix_kernel(Ops& ops, Residual& r, const Norm& ln, Sta
   return out;
 }
 
-std::array<Tensor, 5> norm_data_mix5_kernel(Ops& ops, Residual& r, const Norm& ln, StateRef previous, const DataMix& m) {
+std::array<Tensor, 5> norm_data_mix5_kernel(Ops& ops, Residual& r, const Norm& ln, StateRef previous,
+                                            const DataMix& m) {
   CpuOps& op = cpu(ops);
   FR_CHECK(r.x.extent == Extent::batch);
   const int n = r.x.shape.d[2];
@@ -129,11 +134,12 @@ std::array<Tensor, 5> norm_data_mix5_kernel(Ops& ops, Residual& r, const Norm& l
     const Tensor part = op.linear(op.slice(t, static_cast<int>(i) * rank, rank), m.w2[i], Act::none);
     const Operand now = op.use(h), d = op.use(dx), maa = op.use(m.maa[i].t), p = op.use(part);
     const auto [mixed, y] = op.make(r.x.shape, Extent::batch);
-    op.add(CpuOps::each_row(mixed), [=, y = y, &simd = op.simd()](const Frame& f, const Worker&, int begin, int end) {
-      for (int row = begin; row < end; ++row) {
-        simd.data_mix(f.at(now, row), f.at(d, row), f.at(maa), f.at(p, row), n, f.at(y, row));
-      }
-    });
+    op.add(CpuOps::each_row(mixed),
+           [=, y = y, &simd = op.simd()](const Frame& f, const Worker&, int begin, int end) {
+             for (int row = begin; row < end; ++row) {
+               simd.data_mix(f.at(now, row), f.at(d, row), f.at(maa), f.at(p, row), n, f.at(y, row));
+             }
+           });
     out[i] = mixed;
   }
   return out;

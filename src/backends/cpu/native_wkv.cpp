@@ -1,11 +1,10 @@
-// Native kernels of core/fused_wkv.h: recurrences (an item is one head of one sequence, for all its tokens) and what
-// surrounds them (an item is one head of one token).
-#include "core/fused_wkv.h"
-
+// Native kernels of core/fused_wkv.h: recurrences (an item is one head of one sequence, for all its tokens)
+// and what surrounds them (an item is one head of one token).
 #include <algorithm>
 
 #include "backends/cpu/cpu_ops.h"
 #include "backends/cpu/native.h"
+#include "core/fused_wkv.h"
 
 namespace fr::cpu {
 namespace {
@@ -16,7 +15,9 @@ CpuOps::Items per_sequence(int parts) {
   return [parts](const Frame& f) { return parts * static_cast<int>(f.batch->sequences.size()); };
 }
 CpuOps::Items per_head(Tensor x) {
-  return [extent = x.extent, d0 = x.shape.d[0], heads = x.shape.d[1]](const Frame& f) { return heads * f.count(extent, d0); };
+  return [extent = x.extent, d0 = x.shape.d[0], heads = x.shape.d[1]](const Frame& f) {
+    return heads * f.count(extent, d0);
+  };
 }
 // run(sequence, part) for the items of per_sequence(parts).
 template <class F>
@@ -31,15 +32,17 @@ Tensor wkv4_kernel(Ops& ops, const Wkv4State& s, Tensor k, Tensor v, const Vec& 
   const Operand key = op.use(k), value = op.use(v), w = op.use(decay.t), u = op.use(bonus.t);
   const std::int64_t aa = op.use_state(s.aa), bb = op.use_state(s.bb), pp = op.use_state(s.pp);
   const auto [out, y] = op.make(k.shape, Extent::batch);
-  op.add(per_sequence(parts), [=, y = y, &simd = op.simd()](const Frame& f, const Worker&, int begin, int end) {
-    each_part(f, parts, begin, end, [&](const Sequence& q, int part) {
-      const int c = part * channels, count = std::min(channels, n - c);
-      for (int row = q.begin; row < q.begin + q.count; ++row) {
-        simd.wkv4(f.at(key, row) + c, f.at(value, row) + c, f.at(w) + c, f.at(u) + c, count, f.state(q.slot, aa) + c,
-                  f.state(q.slot, bb) + c, f.state(q.slot, pp) + c, f.at(y, row) + c);
-      }
-    });
-  });
+  op.add(per_sequence(parts),
+         [=, y = y, &simd = op.simd()](const Frame& f, const Worker&, int begin, int end) {
+           each_part(f, parts, begin, end, [&](const Sequence& q, int part) {
+             const int c = part * channels, count = std::min(channels, n - c);
+             for (int row = q.begin; row < q.begin + q.count; ++row) {
+               simd.wkv4(f.at(key, row) + c, f.at(value, row) + c, f.at(w) + c, f.at(u) + c, count,
+                         f.state(q.slot, aa) + c, f.state(q.slot, bb) + c, f.state(q.slot, pp) + c,
+                         f.at(y, row) + c);
+             }
+           });
+         });
   return out;
 }
 
@@ -49,16 +52,17 @@ Tensor wkv56(CpuOps& op, StateRef kv, Tensor r, Tensor k, Tensor v, Tensor w, co
   const Operand rr = op.use(r), kk = op.use(k), vv = op.use(v), ww = op.use(w), u = op.use(bonus.t);
   const std::int64_t block = op.use_state(kv);
   const auto [out, y] = op.make(k.shape, Extent::batch);
-  op.add(per_sequence(heads), [=, y = y, &simd = op.simd()](const Frame& f, const Worker&, int begin, int end) {
-    each_part(f, heads, begin, end, [&](const Sequence& q, int head) {
-      const int c = head * n;
-      float* state = f.state(q.slot, block) + std::int64_t{c} * n;
-      for (int row = q.begin; row < q.begin + q.count; ++row) {
-        simd.wkv56(f.at(rr, row) + c, f.at(kk, row) + c, f.at(vv, row) + c, f.at(ww, row) + c, f.at(u) + c, n, state,
-                   f.at(y, row) + c);
-      }
-    });
-  });
+  op.add(per_sequence(heads),
+         [=, y = y, &simd = op.simd()](const Frame& f, const Worker&, int begin, int end) {
+           each_part(f, heads, begin, end, [&](const Sequence& q, int head) {
+             const int c = head * n;
+             float* state = f.state(q.slot, block) + std::int64_t{c} * n;
+             for (int row = q.begin; row < q.begin + q.count; ++row) {
+               simd.wkv56(f.at(rr, row) + c, f.at(kk, row) + c, f.at(vv, row) + c, f.at(ww, row) + c,
+                          f.at(u) + c, n, state, f.at(y, row) + c);
+             }
+           });
+         });
   return out;
 }
 
@@ -73,20 +77,22 @@ Tensor wkv6_kernel(Ops& op, StateRef kv, Tensor r, Tensor k, Tensor v, Tensor w,
 Tensor wkv7_kernel(Ops& ops, StateRef kv, Tensor r, Tensor w, Tensor k, Tensor v, Tensor a, Tensor b) {
   CpuOps& op = cpu(ops);
   const int heads = k.shape.d[1], n = k.shape.d[2];
-  const Operand rr = op.use(r), ww = op.use(w), kk = op.use(k), vv = op.use(v), aa = op.use(a), bb = op.use(b);
+  const Operand rr = op.use(r), ww = op.use(w), kk = op.use(k), vv = op.use(v), aa = op.use(a),
+                bb = op.use(b);
   const std::int64_t block = op.use_state(kv);
   const auto [out, y] = op.make(k.shape, Extent::batch);
-  op.add(per_sequence(heads), [=, y = y, &simd = op.simd()](const Frame& f, const Worker&, int begin, int end) {
-    each_part(f, heads, begin, end, [&](const Sequence& q, int head) {
-      const int c = head * n;
-      float* state = f.state(q.slot, block) + std::int64_t{c} * n;
-      for (int row = q.begin; row < q.begin + q.count; ++row) {
-        const Wkv7Token token{f.at(rr, row) + c, f.at(ww, row) + c, f.at(kk, row) + c, f.at(vv, row) + c,
-                              f.at(aa, row) + c, f.at(bb, row) + c, f.at(y, row) + c};
-        simd.wkv7(token, n, state);
-      }
-    });
-  });
+  op.add(
+      per_sequence(heads), [=, y = y, &simd = op.simd()](const Frame& f, const Worker&, int begin, int end) {
+        each_part(f, heads, begin, end, [&](const Sequence& q, int head) {
+          const int c = head * n;
+          float* state = f.state(q.slot, block) + std::int64_t{c} * n;
+          for (int row = q.begin; row < q.begin + q.count; ++row) {
+            const Wkv7Token token{f.at(rr, row) + c, f.at(ww, row) + c, f.at(kk, row) + c, f.at(vv, row) + c,
+                                  f.at(aa, row) + c, f.at(bb, row) + c, f.at(y, row) + c};
+            simd.wkv7(token, n, state);
+          }
+        });
+      });
   return out;
 }
 
@@ -114,14 +120,16 @@ struct Bonus {
 // Group norm, v7's bonus if there is one, gate if there is one.
 Tensor head_out(CpuOps& op, Tensor y, const Norm& ln_x, Tensor gate, const Bonus& bonus) {
   const int heads = y.shape.d[1], n = y.shape.d[2];
-  const Operand from = op.use(y), weight = op.use(ln_x.weight.t), bias = op.use(ln_x.bias.t), g = op.use(gate);
+  const Operand from = op.use(y), weight = op.use(ln_x.weight.t), bias = op.use(ln_x.bias.t),
+                g = op.use(gate);
   const Operand r = op.use(bonus.r), k = op.use(bonus.k), v = op.use(bonus.v), r_k = op.use(bonus.r_k);
   const auto [out, to] = op.make({{y.shape.d[0], 1, heads * n}}, y.extent);
   op.add(per_head(y), [=, to = to, &simd = op.simd()](const Frame& f, const Worker&, int begin, int end) {
     for (int i = begin; i < end; ++i) {
       const int row = i / heads, c = i % heads * n;
       const auto part = [&](Operand x) -> const float* { return x ? f.at(x, row) + c : nullptr; };
-      const HeadOut head{part(from), part(weight), part(bias), part(g), part(r), part(k), part(v), part(r_k), f.at(to, row) + c};
+      const HeadOut head{part(from), part(weight), part(bias), part(g),          part(r),
+                         part(k),    part(v),      part(r_k),  f.at(to, row) + c};
       simd.head_out(head, group_norm_eps, n);
     }
   });
@@ -132,7 +140,8 @@ Tensor group_norm_gate_kernel(Ops& op, Tensor y, const Norm& ln_x, Tensor gate) 
   return head_out(cpu(op), y, ln_x, gate, {});
 }
 
-Tensor wkv7_out_kernel(Ops& op, Tensor y, Tensor r, Tensor k, Tensor v, Tensor gate, const Norm& ln_x, const Vec& r_k) {
+Tensor wkv7_out_kernel(Ops& op, Tensor y, Tensor r, Tensor k, Tensor v, Tensor gate, const Norm& ln_x,
+                       const Vec& r_k) {
   return head_out(cpu(op), y, ln_x, gate, {r, k, v, r_k.t});
 }
 

@@ -28,22 +28,25 @@ Stored<type> from_float(float x) {
   if constexpr (type == WeightType::bf16) return float_to_bf16(x);
 }
 
-// One panel: outputs [c0, c0 + 32) for every input. Blocks of inputs keep both sides in the first-level cache.
+// One panel: outputs [c0, c0 + 32) for every input. Blocks of inputs keep both sides in the first-level
+// cache.
 template <WeightType from, WeightType to>
 void pack_panel(const TensorView& w, int panel, const PackedMatrix& m, std::byte* data) {
   const int c0 = panel * panel_cols, cols = std::min(panel_cols, m.out - c0);
   const std::int64_t out_stride = w.stride[0], in_stride = w.stride[1];
   const int first = panel / m.group * m.group;  // of the panel's group
   const std::int64_t ld = std::int64_t{std::min(m.group, m.panels - first)} * panel_cols;
-  auto* packed = reinterpret_cast<Stored<to>*>(data) + std::int64_t{first} * m.in * panel_cols + (panel - first) * panel_cols;
+  auto* packed = reinterpret_cast<Stored<to>*>(data) + std::int64_t{first} * m.in * panel_cols +
+                 (panel - first) * panel_cols;
   const auto copy = [&](int k, int c) {
+    const std::int64_t at = k * ld + stored_column(to, c);
     Stored<from> x;
     const std::int64_t element = (c0 + c) * out_stride + k * in_stride;
     std::memcpy(&x, w.data + element * static_cast<std::int64_t>(sizeof x), sizeof x);
     if constexpr (from == to) {
-      packed[k * ld + c] = x;
+      packed[at] = x;
     } else {
-      packed[k * ld + c] = from_float<to>(to_float<from>(x));
+      packed[at] = from_float<to>(to_float<from>(x));
     }
   };
   constexpr int block = 64;
@@ -58,7 +61,9 @@ void pack_panel(const TensorView& w, int panel, const PackedMatrix& m, std::byte
         for (int k = k0; k < k1; ++k) copy(k, c);
       }
     }
-    for (int k = k0; k < k1; ++k) std::fill(packed + k * ld + cols, packed + k * ld + panel_cols, Stored<to>{});
+    for (int c = cols; c < panel_cols; ++c) {
+      for (int k = k0; k < k1; ++k) packed[k * ld + stored_column(to, c)] = {};
+    }
   }
 }
 
@@ -66,18 +71,25 @@ using PackPanel = void (*)(const TensorView&, int, const PackedMatrix&, std::byt
 template <WeightType from>
 PackPanel pack_to(WeightType to) {
   switch (to) {
-    case WeightType::f32: return &pack_panel<from, WeightType::f32>;
-    case WeightType::f16: return &pack_panel<from, WeightType::f16>;
-    case WeightType::bf16: return &pack_panel<from, WeightType::bf16>;
+    case WeightType::f32:
+      return &pack_panel<from, WeightType::f32>;
+    case WeightType::f16:
+      return &pack_panel<from, WeightType::f16>;
+    case WeightType::bf16:
+      return &pack_panel<from, WeightType::bf16>;
   }
   return nullptr;
 }
 PackPanel pack_function(DType from, WeightType to) {
   switch (from) {
-    case DType::f32: return pack_to<WeightType::f32>(to);
-    case DType::f16: return pack_to<WeightType::f16>(to);
-    case DType::bf16: return pack_to<WeightType::bf16>(to);
-    default: return nullptr;
+    case DType::f32:
+      return pack_to<WeightType::f32>(to);
+    case DType::f16:
+      return pack_to<WeightType::f16>(to);
+    case DType::bf16:
+      return pack_to<WeightType::bf16>(to);
+    default:
+      return nullptr;
   }
 }
 
@@ -99,7 +111,7 @@ Result<std::byte*> BumpMemory::take(std::size_t bytes, const std::string& what) 
 Result<Tensor> Weights::add_vector(std::span<const float> values, Shape shape) {
   FR_CHECK(static_cast<std::int64_t>(values.size()) == shape.size());
   const std::size_t padded = (values.size() + panel_cols - 1) / panel_cols * panel_cols;
-  FR_TRY(std::byte* data, vector_memory_.take(padded * sizeof(float), "a vector of weights"));
+  FR_TRY(std::byte * data, vector_memory_.take(padded * sizeof(float), "a vector of weights"));
   auto* copy = reinterpret_cast<float*>(data);
   std::fill(std::copy(values.begin(), values.end(), copy), copy + padded, 0.0f);
   vectors_.push_back(copy);
@@ -121,7 +133,7 @@ Result<Mat> Weights::add_matrix(const TensorView& w, MatRole role, const Checkpo
     m.group = m.sparse ? sparse_group : 1;
     m.panels = (m.out + panel_cols - 1) / panel_cols;
     const std::size_t size = static_cast<std::size_t>(m.panels) * panel_cols * static_cast<std::size_t>(m.in);
-    FR_TRY(std::byte* data, matrix_memory_.take(size * element_size(type_), "tensor " + w.name));
+    FR_TRY(std::byte * data, matrix_memory_.take(size * element_size(type_), "tensor " + w.name));
     const PackPanel pack = pack_function(w.dtype, type_);
     std::atomic<int> next{0};
     pool_.run([&](int) {

@@ -1,4 +1,5 @@
-// Weights as the kernels want them: matrices packed into panels once, at load; vectors padded to whole panels.
+// Weights as the kernels want them: matrices packed into panels once, at load; vectors padded to whole
+// panels.
 #pragma once
 #include <deque>
 #include <memory>
@@ -13,20 +14,21 @@
 
 namespace fr::cpu {
 
-// Panels in groups, as kernels.h says (Product). A plain matrix has groups of one panel. A sparse_input matrix has wide
-// groups: what a zero input leaves out is then one long piece of memory, and what is read is too. Outputs beyond the
-// last are zeros.
+// Panels in groups, as kernels.h says (Product). A plain matrix has groups of one panel. A sparse_input
+// matrix has wide groups: what a zero input leaves out is then one long piece of memory, and what is read is
+// too. Outputs beyond the last are zeros.
 struct PackedMatrix {
   WeightType type = WeightType::f32;
   const std::byte* data = nullptr;
   int in = 0, out = 0;
   int panels = 0, group = 1;
   bool sparse = false;
-  TensorView table;                        // embedding: rows in the file's own format, nothing packed
+  TensorView table;  // embedding: rows in the file's own format, nothing packed
   std::shared_ptr<const void> table_owner;
 };
 
-// Hands out memory that lives as long as the store, from large blocks, so that huge pages serve small matrices too.
+// Hands out memory that lives as long as the store, from large blocks, so that huge pages serve small
+// matrices too.
 class BumpMemory {
  public:
   explicit BumpMemory(std::size_t block) : block_(block) {}
@@ -49,7 +51,9 @@ class Weights {
   int vectors() const { return static_cast<int>(vectors_.size()); }
   const float* vector(int id) const { return vectors_[static_cast<std::size_t>(id)]; }
   const PackedMatrix& matrix(int id) const { return matrices_[static_cast<std::size_t>(id)]; }
-  std::int64_t bytes() const { return static_cast<std::int64_t>(matrix_memory_.taken() + vector_memory_.taken()); }
+  std::int64_t bytes() const {
+    return static_cast<std::int64_t>(matrix_memory_.taken() + vector_memory_.taken());
+  }
   std::int64_t mapped_bytes() const { return mapped_; }
 
  private:

@@ -1,5 +1,6 @@
-// Matrix products over packed panels. Every output is one accumulator that adds its inputs in order, whatever the
-// number of rows and whichever path is taken, so that a row's result does not depend on the rows beside it.
+// Matrix products over packed panels. Every output is one accumulator that adds its inputs in order, whatever
+// the number of rows and whichever path is taken, so that a row's result does not depend on the rows beside
+// it.
 #pragma once
 
 namespace fr::cpu {
@@ -31,7 +32,8 @@ inline void each_group(const Product& p, int first, int last, F f) {
   }
 }
 
-// What a block prefetches while it multiplies: at weight row k, line k * rate / 256 of those `step` bytes apart.
+// What a block prefetches while it multiplies: at weight row k, line k * rate / 256 of those `step` bytes
+// apart.
 struct Ahead {
   const char* from;
   ptrdiff_t rate, step;
@@ -39,8 +41,8 @@ struct Ahead {
 
 // y[R][N panels] (+)= x[R][in] * w[in][N panels]; the panels lie `stride` weights apart.
 template <int R, int N, class W>
-inline void block(const float* x, ptrdiff_t ldx, Panel<W> panel, ptrdiff_t stride, int in, float* y, ptrdiff_t ldy,
-                  bool resume, Ahead ahead) {
+inline void block(const float* x, ptrdiff_t ldx, Panel<W> panel, ptrdiff_t stride, int in, float* y,
+                  ptrdiff_t ldy, bool resume, Ahead ahead) {
   constexpr int V = N * panel_vecs;
   F32 sums[R][V];
 #pragma GCC unroll 16
@@ -56,8 +58,9 @@ inline void block(const float* x, ptrdiff_t ldx, Panel<W> panel, ptrdiff_t strid
 #pragma GCC unroll 32
     for (int v = 0; v < V; ++v) {
       const W* w = panel.w + v / panel_vecs * stride + k * panel.ld;
-      if (N > 1 && stream_ahead > 0 && v % panel_vecs == 0) prefetch(reinterpret_cast<const char*>(w) + stream_ahead);
-      const F32 weight = load(w + v % panel_vecs * lanes);
+      if (N > 1 && stream_ahead > 0 && v % panel_vecs == 0)
+        prefetch(reinterpret_cast<const char*>(w) + stream_ahead);
+      const F32 weight = load_weights(w, v % panel_vecs);
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) sums[r][v] = fma(input[r], weight, sums[r][v]);
     }
@@ -71,28 +74,28 @@ inline void block(const float* x, ptrdiff_t ldx, Panel<W> panel, ptrdiff_t strid
 
 // block<rows> for 1 <= rows <= R.
 template <int R, class W>
-inline void rows_block(int rows, const float* x, ptrdiff_t ldx, Panel<W> panel, int in, float* y, ptrdiff_t ldy,
-                       bool resume, Ahead ahead) {
+inline void rows_block(int rows, const float* x, ptrdiff_t ldx, Panel<W> panel, int in, float* y,
+                       ptrdiff_t ldy, bool resume, Ahead ahead) {
   if constexpr (R > 1) {
     if (rows < R) return rows_block<R - 1>(rows, x, ldx, panel, in, y, ldy, resume, ahead);
   }
   block<R, 1>(x, ldx, panel, 0, in, y, ldy, resume, ahead);
 }
 
-// Inputs [k0, k0 + k) of all rows, a few rows at a time, times a block of weights: panel begins at weight row k0.
-// The lines of the block after it are prefetched evenly over the passes, so that memory is never idle.
+// Inputs [k0, k0 + k) of all rows, a few rows at a time, times a block of weights: panel begins at weight row
+// k0. The lines of the block after it are prefetched evenly over the passes, so that memory is never idle.
 template <class W>
 inline void all_rows(const Product& p, int k0, int k, Panel<W> panel, float* y, Ahead next) {
   const int passes = (p.rows + max_rows - 1) / max_rows, rows = (p.rows + passes - 1) / passes;
   next.rate /= passes;
   for (int t = 0; t < p.rows; t += rows, next.from += (k * next.rate >> 8) * next.step) {
-    rows_block<max_rows>(p.rows - t < rows ? p.rows - t : rows, p.x + t * p.ldx + k0, p.ldx, panel, k, y + t * p.ldy,
-                         p.ldy, k0 > 0, next);
+    rows_block<max_rows>(p.rows - t < rows ? p.rows - t : rows, p.x + t * p.ldx + k0, p.ldx, panel, k,
+                         y + t * p.ldy, p.ldy, k0 > 0, next);
   }
 }
 
-// Panels of one group, in blocks of inputs that stay in the first-level cache. With many rows a block is converted to
-// float once.
+// Panels of one group, in blocks of inputs that stay in the first-level cache. With many rows a block is
+// converted to float once.
 template <class W>
 inline void blocked_panels(const Product& p, int first, int last) {
   const bool direct = p.rows <= max_direct_rows(static_cast<const W*>(p.w));
@@ -108,7 +111,10 @@ inline void blocked_panels(const Product& p, int first, int last) {
         all_rows(p, k0, k, here, y, next);
       } else {
         for (int j = 0; j < k; ++j) {
-          for (int v = 0; v < panel_cols; v += lanes) store(p.tile + j * panel_cols + v, load(here.w + j * panel.ld + v));
+#pragma GCC unroll 8
+          for (int v = 0; v < panel_vecs; ++v) {
+            store(p.tile + j * panel_cols + v * lanes, load_weights(here.w + j * panel.ld, v));
+          }
         }
         all_rows(p, k0, k, Panel<float>{p.tile, panel_cols}, y, next);
       }
@@ -131,8 +137,8 @@ inline void finish(const Product& p, int first, int last) {
   }
 }
 
-// At most R rows of a matrix with groups of one: panels stream from memory once, through all rows, several panels side
-// by side as far as the registers go (one stream alone does not use the whole bandwidth).
+// At most R rows of a matrix with groups of one: panels stream from memory once, through all rows, several
+// panels side by side as far as the registers go (one stream alone does not use the whole bandwidth).
 template <int R, class W>
 inline void streamed_panels(const Product& p, int first, int last) {
   if constexpr (R > 1) {
@@ -166,16 +172,20 @@ inline void typed_product(const Product& p, int first, int last) {
 
 void product(const Product& p, int first, int last) {
   switch (p.type) {
-    case WeightType::f32: return typed_product<float>(p, first, last);
-    case WeightType::f16: return typed_product<Half>(p, first, last);
-    case WeightType::bf16: return typed_product<Bf16>(p, first, last);
+    case WeightType::f32:
+      return typed_product<float>(p, first, last);
+    case WeightType::f16:
+      return typed_product<Half>(p, first, last);
+    case WeightType::bf16:
+      return typed_product<Bf16>(p, first, last);
   }
 }
 
-// y += x[index[i]] * (weight row index[i]), for i in [i, end), R rows at a time while the next R are on their way.
-// Returns how far it got.
+// y += x[index[i]] * (weight row index[i]), for i in [i, end), R rows at a time while the next R are on their
+// way. Returns how far it got.
 template <int R, class W>
-inline int add_weight_rows(const float* x, const int* index, int i, int end, Panel<W> panel, int cols, float* y) {
+inline int add_weight_rows(const float* x, const int* index, int i, int end, Panel<W> panel, int cols,
+                           float* y) {
   constexpr int line = static_cast<int>(cache_line / sizeof(W));
   for (; i + R <= end; i += R) {
     const W *from[R], *next[R];
@@ -185,20 +195,24 @@ inline int add_weight_rows(const float* x, const int* index, int i, int end, Pan
       next[r] = panel.w + index[i + R + r < end ? i + R + r : end - 1] * panel.ld;
       input[r] = set1(x[index[i + r]]);
     }
-    for (int c = 0; c < cols; c += line) {
-      for (int r = 0; r < R; ++r) prefetch(next[r] + c);
-      for (int b = c; b < c + line; b += lanes) {
-        F32 value = load(y + b);
-        for (int r = 0; r < R; ++r) value = fma(input[r], load(from[r] + b), value);
-        store(y + b, value);
+    for (int c = 0; c < cols; c += panel_cols) {
+      for (int r = 0; r < R; ++r) {
+        for (int l = 0; l < panel_cols; l += line) prefetch(next[r] + c + l);
+      }
+#pragma GCC unroll 8
+      for (int v = 0; v < panel_vecs; ++v) {
+        F32 value = load(y + c + v * lanes);
+#pragma GCC unroll 4
+        for (int r = 0; r < R; ++r) value = fma(input[r], load_weights(from[r] + c, v), value);
+        store(y + c + v * lanes, value);
       }
     }
   }
   return i;
 }
 
-// Up to `most` rows, each with its own list, for panels [first, last) of one group. Several rows go through the weights
-// together, in blocks that stay in the second-level cache.
+// Up to `most` rows, each with its own list, for panels [first, last) of one group. Several rows go through
+// the weights together, in blocks that stay in the second-level cache.
 inline constexpr int most_sparse_rows = 64;
 template <class W>
 inline void sparse_rows(const Product& p, int t0, int rows, int first, int last) {
@@ -236,16 +250,20 @@ inline void typed_sparse_product(const Product& p, int first, int last) {
 
 void sparse_product(const Product& p, int first, int last) {
   switch (p.type) {
-    case WeightType::f32: return typed_sparse_product<float>(p, first, last);
-    case WeightType::f16: return typed_sparse_product<Half>(p, first, last);
-    case WeightType::bf16: return typed_sparse_product<Bf16>(p, first, last);
+    case WeightType::f32:
+      return typed_sparse_product<float>(p, first, last);
+    case WeightType::f16:
+      return typed_sparse_product<Half>(p, first, last);
+    case WeightType::bf16:
+      return typed_sparse_product<Bf16>(p, first, last);
   }
 }
 
 void nonzero(const float* x, int n, int* list) {
   int* end = list + 1;
   each(n, [&](int i, auto some) {
-    for (unsigned bits = nonzero_bits(some.load(x + i)); bits != 0; bits &= bits - 1) *end++ = i + __builtin_ctz(bits);
+    for (unsigned bits = nonzero_bits(some.load(x + i)); bits != 0; bits &= bits - 1)
+      *end++ = i + __builtin_ctz(bits);
   });
   *list = static_cast<int>(end - list) - 1;
 }

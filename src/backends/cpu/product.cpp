@@ -16,8 +16,8 @@ struct ProductCommand {
   Operand nonzero;  // lists of the inputs that are not zero; absent: they are not looked for
 
   int rows(const Frame& f) const { return f.count(extent); }
-  // Panels per item: four stream better than one, and rows of a sparse matrix should be read in pieces of some cache
-  // lines; but there must be work for all.
+  // Panels per item: four stream better than one, and rows of a sparse matrix should be read in pieces of
+  // some cache lines; but there must be work for all.
   int unit(const Frame& f) const { return m.sparse || m.panels >= 16 * f.workers ? 4 : 1; }
   int units(const Frame& f) const { return (m.panels + unit(f) - 1) / unit(f); }
   // One block of rows unless there are too few panels for the workers.
@@ -40,9 +40,23 @@ struct ProductCommand {
   }
 
   Product fill(const Frame& f, const Worker& worker, int first_row, int count) const {
-    return {m.type, m.data, m.panels, m.group, m.in, f.at(x, first_row), x.stride, count,
-            bias ? f.at(bias) : nullptr, act, gate ? f.at(gate, first_row) : nullptr, gate.stride,
-            f.at(y, first_row), y.stride, worker.scratch, nonzero ? list(f, first_row) : nullptr, nonzero.stride};
+    return {m.type,
+            m.data,
+            m.panels,
+            m.group,
+            m.in,
+            f.at(x, first_row),
+            x.stride,
+            count,
+            bias ? f.at(bias) : nullptr,
+            act,
+            gate ? f.at(gate, first_row) : nullptr,
+            gate.stride,
+            f.at(y, first_row),
+            y.stride,
+            worker.scratch,
+            nonzero ? list(f, first_row) : nullptr,
+            nonzero.stride};
   }
 
   void run(const Frame& f, const Worker& worker, int begin, int end) const {
@@ -51,7 +65,8 @@ struct ProductCommand {
     for (int block = begin / each; block * each < end; ++block) {
       const int first_row = all * block / blocks, last_row = all * (block + 1) / blocks;
       const int first = std::max(begin - block * each, 0), last = std::min(end - block * each, each);
-      kernel(fill(f, worker, first_row, last_row - first_row), first * unit(f), std::min(last * unit(f), m.panels));
+      kernel(fill(f, worker, first_row, last_row - first_row), first * unit(f),
+             std::min(last * unit(f), m.panels));
     }
   }
 };
@@ -61,9 +76,11 @@ Tensor list_nonzero(CpuOps& op, Tensor x) {
   const int n = x.shape.d[2];
   const Operand from = op.use(x);
   const auto [out, lists] = op.make({{1, 1, n + 1}}, x.extent);
-  op.add(CpuOps::each_row(out), [=, lists = lists, &simd = op.simd()](const Frame& f, const Worker&, int begin, int end) {
-    for (int row = begin; row < end; ++row) simd.nonzero(f.at(from, row), n, reinterpret_cast<int*>(f.at(lists, row)));
-  });
+  op.add(CpuOps::each_row(out),
+         [=, lists = lists, &simd = op.simd()](const Frame& f, const Worker&, int begin, int end) {
+           for (int row = begin; row < end; ++row)
+             simd.nonzero(f.at(from, row), n, reinterpret_cast<int*>(f.at(lists, row)));
+         });
   return out;
 }
 
@@ -77,9 +94,12 @@ Tensor product(CpuOps& op, Tensor x, const Mat& w, Act act, Tensor bias, Tensor 
   const Operand from = op.use(x), offset = op.use(bias), factor = op.use(gate), nonzero = op.use(lists);
   const auto [out, y] = op.make({{1, 1, m.out}}, x.extent);
   op.want_scratch(std::int64_t{tile_rows} * panel_cols);
-  const ProductCommand command{op.simd(), m, static_cast<Epilogue>(act), x.extent, from, offset, factor, y, nonzero};
+  const ProductCommand command{op.simd(), m,      static_cast<Epilogue>(act), x.extent, from, offset, factor,
+                               y,         nonzero};
   op.add([command](const Frame& f) { return command.items(f); },
-         [command](const Frame& f, const Worker& worker, int begin, int end) { command.run(f, worker, begin, end); });
+         [command](const Frame& f, const Worker& worker, int begin, int end) {
+           command.run(f, worker, begin, end);
+         });
   return out;
 }
 

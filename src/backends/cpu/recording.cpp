@@ -16,8 +16,8 @@ void Recording::finish(bool in_order) {
   for (const Place place : {Place::rows, Place::wanted, Place::fixed}) plan(place);
 }
 
-// Puts every command into the first stage in which all that it needs is there; commands of a stage need no barrier
-// between them. Uses of a state block keep their order.
+// Puts every command into the first stage in which all that it needs is there; commands of a stage need no
+// barrier between them. Uses of a state block keep their order.
 void Recording::order(bool in_order) {
   std::vector<int> made(values.size(), -1), stage_of(commands.size());
   std::map<int, int> block_used;
@@ -26,7 +26,8 @@ void Recording::order(bool in_order) {
     int stage = in_order ? static_cast<int>(i) : 0;
     for (const int v : c.reads) stage = std::max(stage, made[index(v)] + 1);
     for (const int b : c.blocks) {
-      if (const auto used = block_used.find(b); used != block_used.end()) stage = std::max(stage, used->second + 1);
+      if (const auto used = block_used.find(b); used != block_used.end())
+        stage = std::max(stage, used->second + 1);
     }
     for (const int b : c.blocks) block_used[b] = stage;
     for (const int v : c.writes) {
@@ -38,24 +39,28 @@ void Recording::order(bool in_order) {
   }
   std::vector<std::size_t> sorted(commands.size());
   std::iota(sorted.begin(), sorted.end(), 0u);
-  std::stable_sort(sorted.begin(), sorted.end(), [&](std::size_t a, std::size_t b) { return stage_of[a] < stage_of[b]; });
+  std::stable_sort(sorted.begin(), sorted.end(),
+                   [&](std::size_t a, std::size_t b) { return stage_of[a] < stage_of[b]; });
   std::vector<Command> ordered;
   for (const std::size_t i : sorted) {
-    if (ordered.empty() || stage_of[i] != stage_of[sorted[ordered.size() - 1]]) stages_.push_back(ordered.size());
+    if (ordered.empty() || stage_of[i] != stage_of[sorted[ordered.size() - 1]])
+      stages_.push_back(ordered.size());
     ordered.push_back(std::move(commands[i]));
   }
   stages_.push_back(ordered.size());
   commands = std::move(ordered);
 }
 
-// Offsets for the values of one place: memory is taken over from a value of exactly the same size whose last reader's
-// stage is past, else it is new. Models repeat the same few sizes in every layer, so this stays close to the optimum.
+// Offsets for the values of one place: memory is taken over from a value of exactly the same size whose last
+// reader's stage is past, else it is new. Models repeat the same few sizes in every layer, so this stays
+// close to the optimum.
 void Recording::plan(Place place) {
   std::vector<Value*> live;
   for (Value& v : values) {
     if (v.place == place && v.owner == &v - values.data() && v.first >= 0) live.push_back(&v);
   }
-  std::stable_sort(live.begin(), live.end(), [](const Value* a, const Value* b) { return a->first < b->first; });
+  std::stable_sort(live.begin(), live.end(),
+                   [](const Value* a, const Value* b) { return a->first < b->first; });
   std::multimap<std::int64_t, const Value*> used;  // by size: the latest value at each offset
   std::int64_t& total = sizes_[static_cast<std::size_t>(place)];
   for (Value* v : live) {
@@ -88,7 +93,8 @@ void Recording::place(Frame& frame, float* memory) const {
 
 void Recording::place_views(Frame& frame) const {
   for (std::size_t i = 0; i < values.size(); ++i) {
-    if (index(values[i].owner) != i) frame.address[i] = frame.address[index(values[i].owner)] + values[i].offset;
+    if (index(values[i].owner) != i)
+      frame.address[i] = frame.address[index(values[i].owner)] + values[i].offset;
   }
 }
 
@@ -103,9 +109,10 @@ void Recording::run(const Frame& frame, ThreadPool& pool, const std::function<Wo
   });
 }
 
-// Items of all commands of a stage are numbered through and handed out in pieces, so that a worker that is held up by
-// something else gets fewer.
-void Recording::run_stage(std::size_t stage, const Frame& frame, const Worker& worker, std::atomic<int>& next) const {
+// Items of all commands of a stage are numbered through and handed out in pieces, so that a worker that is
+// held up by something else gets fewer.
+void Recording::run_stage(std::size_t stage, const Frame& frame, const Worker& worker,
+                          std::atomic<int>& next) const {
   const std::span stage_commands(commands.data() + stages_[stage], commands.data() + stages_[stage + 1]);
   int total = 0;
   for (const Command& c : stage_commands) total += c.items(frame);

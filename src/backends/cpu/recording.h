@@ -1,5 +1,5 @@
-// A recorded program: commands over values, ordered in stages, with memory planned. Nothing in it depends on the number
-// of rows: the same recording runs one token of one sequence, a prompt, or any mix.
+// A recorded program: commands over values, ordered in stages, with memory planned. Nothing in it depends on
+// the number of rows: the same recording runs one token of one sequence, a prompt, or any mix.
 #pragma once
 #include <array>
 #include <atomic>
@@ -16,8 +16,8 @@
 
 namespace fr::cpu {
 
-// Rows start on a cache line, and an odd number of lines apart, so that equal columns of successive rows do not fall
-// into the same cache sets. At least as long as the panels that cover `cols`.
+// Rows start on a cache line, and an odd number of lines apart, so that equal columns of successive rows do
+// not fall into the same cache sets. At least as long as the panels that cover `cols`.
 constexpr std::ptrdiff_t row_stride(std::ptrdiff_t cols) {
   constexpr std::ptrdiff_t line = 16;
   return ((cols + panel_cols - 1) / panel_cols * (panel_cols / line) | 1) * line;
@@ -28,14 +28,16 @@ enum class Place : std::uint8_t {
   rows,    // memory for every row of the batch
   wanted,  // memory for every wanted row
   fixed,   // memory of a size that the program knows
-  bound,   // somewhere else: a weight, or set before each token of a scan (an input's row, a block of the state)
+  bound,   // somewhere else: a weight, or set before each token of a scan (an input's row, a block of the
+           // state)
 };
 
 struct Value {
   Place place = Place::fixed;
-  int owner = 0;            // the value whose memory this is: itself unless a view
-  std::int64_t offset = 0;  // floats from the start of its place's memory (per row for rows, wanted), or of its owner
-  std::int64_t size = 0;    // floats, per row for rows and wanted
+  int owner = 0;  // the value whose memory this is: itself unless a view
+  std::int64_t offset =
+      0;  // floats from the start of its place's memory (per row for rows, wanted), or of its owner
+  std::int64_t size = 0;  // floats, per row for rows and wanted
   const float* bound = nullptr;
   int first = -1, last = -1;  // stages: made in, last read in
 };
@@ -95,15 +97,16 @@ class Recording {
   std::int64_t local = 0;    // floats of fixed values of scan bodies, per worker
   OpCounts counts;
 
-  // Once, after the last command. in_order: every command is a stage of its own (scan bodies: one worker runs them).
+  // Once, after the last command. in_order: every command is a stage of its own (scan bodies: one worker runs
+  // them).
   void finish(bool in_order);
 
   // Floats that a run needs for its values.
   std::int64_t memory(int rows, int wanted) const {
     return sizes_[0] * rows + sizes_[1] * wanted + sizes_[2] + panel_cols;
   }
-  // Fills frame.address; memory is 64-byte aligned. A scan then sets the bound values of its body and places the views
-  // again for each token.
+  // Fills frame.address; memory is 64-byte aligned. A scan then sets the bound values of its body and places
+  // the views again for each token.
   void place(Frame& frame, float* memory) const;
   void place_views(Frame& frame) const;
   // All commands by all members of the pool; scratch_of(worker) gives each its memory.
@@ -116,7 +119,7 @@ class Recording {
   void plan(Place place);
   void run_stage(std::size_t stage, const Frame& frame, const Worker& worker, std::atomic<int>& next) const;
 
-  std::vector<std::size_t> stages_;        // first command of each, then the number of commands
+  std::vector<std::size_t> stages_;      // first command of each, then the number of commands
   std::array<std::int64_t, 3> sizes_{};  // floats per row, per wanted row, fixed
 };
 

@@ -1,5 +1,6 @@
-// The scan primitive: its body is recorded once, on tensors of one token, and run by one worker per sequence, token by
-// token, in memory of the worker's own. Slow and general: what a version needs before it has a native kernel.
+// The scan primitive: its body is recorded once, on tensors of one token, and run by one worker per sequence,
+// token by token, in memory of the worker's own. Slow and general: what a version needs before it has a
+// native kernel.
 #include <algorithm>
 #include <memory>
 #include <utility>
@@ -22,8 +23,10 @@ struct Scan {
   std::vector<Port> state, inputs, outputs;
 
   void run_token(const Frame& f, Frame& inner, const Worker& worker, int slot, int row) const {
-    for (const Port& p : inputs) inner.address[static_cast<std::size_t>(p.inside.value)] = f.at(p.outside, row);
-    for (const Port& p : state) inner.address[static_cast<std::size_t>(p.inside.value)] = f.state(slot, p.block);
+    for (const Port& p : inputs)
+      inner.address[static_cast<std::size_t>(p.inside.value)] = f.at(p.outside, row);
+    for (const Port& p : state)
+      inner.address[static_cast<std::size_t>(p.inside.value)] = f.state(slot, p.block);
     body.place_views(inner);
     body.run_alone(inner, worker);
     for (const Port& p : outputs) std::copy_n(inner.at(p.inside), p.size, f.at(p.outside, row));
@@ -49,7 +52,8 @@ Tensor CpuOps::bound_tensor(Shape shape) {
   return {tensor_id(value), shape, Extent::one};
 }
 
-std::vector<Tensor> CpuOps::scan(std::span<const StateRef> state, std::span<const Tensor> inputs, const ScanBody& body) {
+std::vector<Tensor> CpuOps::scan(std::span<const StateRef> state, std::span<const Tensor> inputs,
+                                 const ScanBody& body) {
   FR_CHECK(generation_ == 1);  // a body has no scan of its own
   auto scan = std::make_shared<Scan>();
   for (const Tensor& x : inputs) {
@@ -68,7 +72,8 @@ std::vector<Tensor> CpuOps::scan(std::span<const StateRef> state, std::span<cons
   for (const Tensor& x : inputs) in.push_back(bound_tensor({{1, x.shape.d[1], x.shape.d[2]}}));
   ScanStep step = body(*this, now, in);
   FR_CHECK(step.state.size() == state.size());
-  for (Tensor& t : step.state) t = affine(t, 1, 0);  // never the old state itself, which is overwritten block by block
+  for (Tensor& t : step.state)
+    t = affine(t, 1, 0);  // never the old state itself, which is overwritten block by block
   for (std::size_t i = 0; i < in.size(); ++i) scan->inputs[i].inside = use(in[i]);
   for (std::size_t i = 0; i < state.size(); ++i) {
     FR_CHECK(step.state[i].shape.size() == state[i].shape.size());
@@ -76,7 +81,8 @@ std::vector<Tensor> CpuOps::scan(std::span<const StateRef> state, std::span<cons
     scan->state[i].result = use(step.state[i]);
   }
   for (const Tensor& t : step.outputs) scan->outputs.push_back({{}, 0, use(t), {}, t.shape.size()});
-  add([](const Frame&) { return 0; }, [](const Frame&, const Worker&, int, int) {});  // keeps the results to the end
+  add([](const Frame&) { return 0; },
+      [](const Frame&, const Worker&, int, int) {});  // keeps the results to the end
   recording_.finish(true);
   scan->body = std::exchange(recording_, std::move(outside));
   pending_ = std::move(reads);

@@ -9,7 +9,8 @@ namespace {
 
 inline constexpr int lanes = 8;
 inline constexpr int max_rows = 3;  // rows that a product keeps in registers: 3 x 4 accumulators
-inline constexpr int stream_ahead = 0;  // bytes to prefetch ahead where panels stream side by side; 0: the processor does
+inline constexpr int stream_ahead =
+    0;  // bytes to prefetch ahead where panels stream side by side; 0: the processor does
 inline constexpr float sparse_share = 0.3f;
 
 struct F32 {
@@ -23,17 +24,22 @@ struct Bf16 {
 };
 // With more rows, a block of weights becomes float once for all, instead of in the multiplying loop.
 constexpr int max_direct_rows(const Half*) { return 32; }
-constexpr int max_direct_rows(const Bf16*) { return 16; }
+constexpr int max_direct_rows(const Bf16*) { return 32; }
 constexpr int max_direct_rows(const float*) { return 1 << 30; }
 
 inline F32 set1(float x) { return {_mm256_set1_ps(x)}; }
 inline F32 load(const float* p) { return {_mm256_loadu_ps(p)}; }
-inline F32 load(const Half* p) { return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))}; }
-inline F32 load(const Bf16* p) {
-  const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-  return {_mm256_castsi256_ps(_mm256_slli_epi32(wide, 16))};
-}
 inline void store(float* p, F32 a) { _mm256_storeu_ps(p, a.v); }
+// Vector v of a panel's row of weights (kernels.h says how bf16 is laid out).
+inline F32 load_weights(const float* row, int v) { return load(row + v * lanes); }
+inline F32 load_weights(const Half* row, int v) {
+  return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(row + v * lanes)))};
+}
+inline F32 load_weights(const Bf16* row, int v) {
+  const __m256i pairs = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(row + v % 2 * 2 * lanes));
+  const __m256i high = _mm256_set1_epi32(static_cast<int>(0xffff0000u));
+  return {_mm256_castsi256_ps(v < 2 ? _mm256_slli_epi32(pairs, 16) : _mm256_and_si256(pairs, high))};
+}
 
 inline __m256i lane_mask(int n) {  // all bits in the first n lanes
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));

@@ -1,5 +1,5 @@
-// F32 with 16 lanes: AVX-512 F, BW, DQ, VL. Only intrinsics that Debian's SIMDe can emulate too (the tests run these
-// kernels on machines without AVX-512), or that the test defines itself.
+// F32 with 16 lanes: AVX-512 F, BW, DQ, VL. Only intrinsics that Debian's SIMDe can emulate too (the tests
+// run these kernels on machines without AVX-512), or that the test defines itself.
 #pragma once
 #ifndef FR_EMULATED_AVX512
 #include <immintrin.h>
@@ -12,7 +12,8 @@ namespace {
 
 inline constexpr int lanes = 16;
 inline constexpr int max_rows = 12;  // rows that a product keeps in registers: 12 x 2 accumulators
-inline constexpr int stream_ahead = 2048;  // bytes to prefetch ahead where panels stream side by side; 0: the processor does
+inline constexpr int stream_ahead =
+    2048;  // bytes to prefetch ahead where panels stream side by side; 0: the processor does
 inline constexpr float sparse_share = 0.25f;
 
 struct F32 {
@@ -31,12 +32,17 @@ constexpr int max_direct_rows(const float*) { return 1 << 30; }
 
 inline F32 set1(float x) { return {_mm512_set1_ps(x)}; }
 inline F32 load(const float* p) { return {_mm512_loadu_ps(p)}; }
-inline F32 load(const Half* p) { return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))}; }
-inline F32 load(const Bf16* p) {
-  const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-  return {_mm512_castsi512_ps(_mm512_slli_epi32(wide, 16))};
-}
 inline void store(float* p, F32 a) { _mm512_storeu_ps(p, a.v); }
+// Vector v of a panel's row of weights (kernels.h says how bf16 is laid out).
+inline F32 load_weights(const float* row, int v) { return load(row + v * lanes); }
+inline F32 load_weights(const Half* row, int v) {
+  return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(row + v * lanes)))};
+}
+inline F32 load_weights(const Bf16* row, int v) {
+  const __m512i pairs = _mm512_loadu_si512(row);
+  const __m512i high = _mm512_set1_epi32(static_cast<int>(0xffff0000u));
+  return {_mm512_castsi512_ps(v < 1 ? _mm512_slli_epi32(pairs, 16) : _mm512_and_si512(pairs, high))};
+}
 
 inline uint16_t lane_mask(int n) { return static_cast<uint16_t>((1u << n) - 1); }
 inline F32 load_first(const float* p, int n) { return {_mm512_maskz_loadu_ps(lane_mask(n), p)}; }
@@ -68,9 +74,7 @@ inline F32 if_less(F32 a, F32 b, F32 yes, F32 no) {
   return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ), no.v, yes.v)};
 }
 // Bit i is set if lane i is not zero.
-inline unsigned nonzero_bits(F32 a) {
-  return _mm512_cmp_ps_mask(a.v, _mm512_setzero_ps(), _CMP_NEQ_UQ);
-}
+inline unsigned nonzero_bits(F32 a) { return _mm512_cmp_ps_mask(a.v, _mm512_setzero_ps(), _CMP_NEQ_UQ); }
 inline float sum(F32 a) { return _mm512_reduce_add_ps(a.v); }
 inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 

@@ -1,4 +1,5 @@
-// F32 with 4 lanes in the vector extension of GCC and clang: SSE2 on x86-64, NEON on arm64, plain code elsewhere.
+// F32 with 4 lanes in the vector extension of GCC and clang: SSE2 on x86-64, NEON on arm64, plain code
+// elsewhere.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -8,7 +9,8 @@ namespace {
 
 inline constexpr int lanes = 4;
 inline constexpr int max_rows = 1;  // rows that a product keeps in registers: 1 x 8 accumulators
-inline constexpr int stream_ahead = 0;  // bytes to prefetch ahead where panels stream side by side; 0: the processor does
+inline constexpr int stream_ahead =
+    0;  // bytes to prefetch ahead where panels stream side by side; 0: the processor does
 inline constexpr float sparse_share = 0.2f;
 
 typedef float Floats __attribute__((vector_size(16)));
@@ -39,23 +41,30 @@ inline T load_as(const P* p) {
 
 inline F32 set1(float x) { return {Floats{x, x, x, x}}; }
 inline F32 load(const float* p) { return {load_as<Floats>(p)}; }
-// The bits of a half, moved to a float's places, are the value times 2^-112, subnormals included; infinity and NaN
-// need their exponent widened.
-inline F32 load(const Half* p) {
-  const Words h = __builtin_convertvector(load_as<Shorts>(p), Words);
+inline void store(float* p, F32 a) { __builtin_memcpy(p, &a.v, sizeof a.v); }
+// Vector v of a panel's row of weights (kernels.h says how bf16 is laid out).
+inline F32 load_weights(const float* row, int v) { return load(row + v * lanes); }
+// The bits of a half, moved to a float's places, are the value times 2^-112, subnormals included; infinity
+// and NaN need their exponent widened.
+inline F32 load_weights(const Half* row, int v) {
+  const Words h = __builtin_convertvector(load_as<Shorts>(row + v * lanes), Words);
   const Floats scaled = (Floats)((h & 0x7fffu) << 13) * 0x1p112f;
   const Words special = (Words)((h & 0x7c00u) == 0x7c00u) & 0x7f800000u;
   return {(Floats)((Words)scaled | special | ((h & 0x8000u) << 16))};
 }
-inline F32 load(const Bf16* p) { return {(Floats)(__builtin_convertvector(load_as<Shorts>(p), Words) << 16)}; }
-inline void store(float* p, F32 a) { __builtin_memcpy(p, &a.v, sizeof a.v); }
+inline F32 load_weights(const Bf16* row, int v) {
+  const Words pairs = load_as<Words>(row + v % 4 * 2 * lanes);
+  return {(Floats)(v < 4 ? pairs << 16 : pairs & 0xffff0000u)};
+}
 
 inline F32 load_first(const float* p, int n) {
   Floats v{};
   __builtin_memcpy(&v, p, static_cast<size_t>(n) * sizeof(float));
   return {v};
 }
-inline void store_first(float* p, F32 a, int n) { __builtin_memcpy(p, &a.v, static_cast<size_t>(n) * sizeof(float)); }
+inline void store_first(float* p, F32 a, int n) {
+  __builtin_memcpy(p, &a.v, static_cast<size_t>(n) * sizeof(float));
+}
 inline F32 keep_first(F32 a, int n) { return {(Floats)((Ints)a.v & (Ints{0, 1, 2, 3} < n))}; }
 
 inline F32 operator+(F32 a, F32 b) { return {a.v + b.v}; }

@@ -1,12 +1,13 @@
-// exp, tanh and sigmoid on F32: polynomials of our own (minimax fits), at most 2 units in the last place off, right
-// for every argument (infinities, NaN, results that are subnormal). Included by kernels-inl.h after a vec header.
+// exp, tanh and sigmoid on F32: polynomials of our own (minimax fits), at most 2 units in the last place off,
+// right for every argument (infinities, NaN, results that are subnormal). Included by kernels-inl.h after a
+// vec header.
 #pragma once
 
 namespace fr::cpu {
 namespace {
 
-// x = n ln 2 + r with |r| <= ln(2)/2; e^x = 2^n (1 + r + r^2 q(r)). 2^n is applied in two steps: the first cannot
-// leave the normal range, the second rounds once.
+// x = n ln 2 + r with |r| <= ln(2)/2; e^x = 2^n (1 + r + r^2 q(r)). 2^n is applied in two steps: the first
+// cannot leave the normal range, the second rounds once.
 inline F32 exp(F32 x) {
   x = min(set1(89.0f), max(set1(-104.0f), x));  // beyond: infinity and zero anyway
   const F32 n = round_even(x * set1(1.44269504f));
@@ -48,14 +49,22 @@ inline F32 relu2(F32 x) {
 
 inline F32 apply(Epilogue act, F32 x) {
   switch (act) {
-    case Epilogue::none: return x;
-    case Epilogue::tanh: return tanh(x);
-    case Epilogue::sigmoid: return sigmoid(x);
-    case Epilogue::exp: return exp(x);
-    case Epilogue::silu: return x * sigmoid(x);
-    case Epilogue::relu2: return relu2(x);
-    case Epilogue::decay6: return exp(set1(0.0f) - exp(x));
-    case Epilogue::decay7: return exp(set1(-0.606531f) * sigmoid(x));
+    case Epilogue::none:
+      return x;
+    case Epilogue::tanh:
+      return tanh(x);
+    case Epilogue::sigmoid:
+      return sigmoid(x);
+    case Epilogue::exp:
+      return exp(x);
+    case Epilogue::silu:
+      return x * sigmoid(x);
+    case Epilogue::relu2:
+      return relu2(x);
+    case Epilogue::decay6:
+      return exp(set1(0.0f) - exp(x));
+    case Epilogue::decay7:
+      return exp(set1(-0.606531f) * sigmoid(x));
   }
   return x;
 }
