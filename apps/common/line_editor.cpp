@@ -120,9 +120,10 @@ unsigned char LineEditor::Impl::complete(EditLine* el, int) {
 }
 
 void LineEditor::Impl::bind_keys() const {
-  el_set(editor, EL_ADDFN, "frwkv-paste", "insert pasted text", &Impl::paste);
-  el_set(editor, EL_ADDFN, "frwkv-newline", "insert a newline", &Impl::newline);
-  el_set(editor, EL_ADDFN, "frwkv-complete", "complete a command", &Impl::complete);
+  // With wide strings: of narrow ones libedit would keep copies that it never frees.
+  el_wset(editor, EL_ADDFN, L"frwkv-paste", L"insert pasted text", &Impl::paste);
+  el_wset(editor, EL_ADDFN, L"frwkv-newline", L"insert a newline", &Impl::newline);
+  el_wset(editor, EL_ADDFN, L"frwkv-complete", L"complete a command", &Impl::complete);
   constexpr const char* keys[][2] = {
       {"\\e[200~", "frwkv-paste"},       {"\\e\\r", "frwkv-newline"},  {"\\e\\n", "frwkv-newline"},
       {"\\t", "frwkv-complete"},         {"^R", "em-inc-search-prev"}, {"^W", "ed-delete-prev-word"},
@@ -171,6 +172,7 @@ LineEditor::Event LineEditor::read(const std::string& prompt, std::string& text)
   const bool marks_pastes = is_terminal(me.screen);
   if (marks_pastes) std::fputs("\033[?2004h", me.screen);
   std::fflush(me.screen);
+  el_set(me.editor, EL_PREP_TERM, 1);  // before the prompt is seen, so that no key is taken as in a plain line
   int n = 0;
   const char* line = el_gets(me.editor, &n);
   if (marks_pastes) std::fputs("\033[?2004l", me.screen);
