@@ -172,7 +172,8 @@ LineEditor::Event LineEditor::read(const std::string& prompt, std::string& text)
   const bool marks_pastes = is_terminal(me.screen);
   if (marks_pastes) std::fputs("\033[?2004h", me.screen);
   std::fflush(me.screen);
-  el_set(me.editor, EL_PREP_TERM, 1);  // before the prompt is seen, so that no key is taken as in a plain line
+  // Before the prompt is seen, so that no key is taken as in a plain line.
+  el_set(me.editor, EL_PREP_TERM, 1);
   int n = 0;
   const char* line = el_gets(me.editor, &n);
   if (marks_pastes) std::fputs("\033[?2004l", me.screen);

@@ -33,7 +33,8 @@ void print_model(const Json& j) {
                       std::to_string(number("n_embd")) + ", channel mix " + std::to_string(number("n_ffn")) +
                       ", vocabulary " + std::to_string(number("n_vocab"));
   if (number("n_head") > 0)
-    sizes += ", " + std::to_string(number("n_head")) + " heads of " + std::to_string(number("head_size"));
+    sizes += ", " + std::to_string(number("n_head")) + (number("n_head") == 1 ? " head of " : " heads of ") +
+             std::to_string(number("head_size"));
   line("sizes", sizes);
   if (j.contains("lora_ranks")) line("LoRA ranks", pairs(j["lora_ranks"]));
   line("state", bytes(static_cast<std::uint64_t>(number("state_bytes"))) + " (" +

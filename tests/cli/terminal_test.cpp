@@ -89,6 +89,9 @@ TEST(TerminalChat, LinesCanBeEdited) {
   ASSERT_TRUE(t.expect(prompt));
   t.send("/swi\tmain" + enter);  // completed
   ASSERT_TRUE(t.expect("Now in copy 'main'")) << t.rest();
+  ASSERT_TRUE(t.expect(prompt));
+  t.send("\xe4\xbd\xa0\xe5\xa5\xbd\x7f\x7f/forks" + enter);  // two wide characters, deleted
+  ASSERT_TRUE(t.expect("main: 0 turns")) << t.rest();
 }
 
 TEST(TerminalChat, HistoryIsKept) {

@@ -162,7 +162,7 @@ Status CpuDevice::run(const Recording& recording, Frame& frame) {
   recording.place(frame, memory);
   recording.run(frame, *pool_, [=](int i) {
     float* own = memory + values + i * of_worker;
-    return Worker{i, own, own + scratch};
+    return Worker{own, own + scratch};
   });
   return {};
 }
@@ -171,17 +171,19 @@ Status CpuDevice::step(const Program& program, const Batch& batch, std::span<con
                        std::span<const PortOut> outputs) {
   const Recording& recording = recording_of(program);
   counts_ = recording.counts;
+  const int parts = (batch.rows() + options_.most_rows - 1) / options_.most_rows;
   int wanted_before = 0;
-  for (int begin = 0; begin < batch.rows(); begin += options_.most_rows) {
-    const int end = std::min(begin + options_.most_rows, batch.rows());
-    const Batch part = part_of(batch, begin, end);
+  for (int i = 0; i < parts; ++i) {
+    const auto row = [&](int n) { return static_cast<int>(std::int64_t{batch.rows()} * n / parts); };
+    const int begin = row(i);
+    const Batch part = part_of(batch, begin, row(i + 1));
     Frame frame;
     frame.batch = &part;
     frame.workers = pool_->size();
     frame.slots = slots_;
-    for (std::size_t i = 0; i < part.sequences.size(); ++i) {
-      frame.sequence_of_row.insert(frame.sequence_of_row.end(), index(part.sequences[i].count),
-                                   static_cast<int>(i));
+    for (std::size_t s = 0; s < part.sequences.size(); ++s) {
+      frame.sequence_of_row.insert(frame.sequence_of_row.end(), index(part.sequences[s].count),
+                                   static_cast<int>(s));
     }
     for (const PortIn& p : inputs) {
       const std::size_t cols = p.data.size() / index(batch.rows());

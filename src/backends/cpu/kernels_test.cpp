@@ -10,8 +10,8 @@
 #include <random>
 #include <vector>
 
-#include "backends/cpu/cpu_test.h"
 #include "backends/cpu/recording.h"
+#include "backends/cpu/test_net.h"
 #include "base/aligned_buffer.h"
 #include "base/dtype.h"
 

@@ -40,23 +40,23 @@ struct ProductCommand {
   }
 
   Product fill(const Frame& f, const Worker& worker, int first_row, int count) const {
-    return {m.type,
-            m.data,
-            m.panels,
-            m.group,
-            m.in,
-            f.at(x, first_row),
-            x.stride,
-            count,
-            bias ? f.at(bias) : nullptr,
-            act,
-            gate ? f.at(gate, first_row) : nullptr,
-            gate.stride,
-            f.at(y, first_row),
-            y.stride,
-            worker.scratch,
-            nonzero ? list(f, first_row) : nullptr,
-            nonzero.stride};
+    return {.type = m.type,
+            .w = m.data,
+            .panels = m.panels,
+            .group = m.group,
+            .in = m.in,
+            .x = f.at(x, first_row),
+            .ldx = x.stride,
+            .rows = count,
+            .bias = bias ? f.at(bias) : nullptr,
+            .act = act,
+            .gate = gate ? f.at(gate, first_row) : nullptr,
+            .ld_gate = gate.stride,
+            .y = f.at(y, first_row),
+            .ldy = y.stride,
+            .tile = worker.scratch,
+            .nonzero = nonzero ? list(f, first_row) : nullptr,
+            .ld_nonzero = nonzero.stride};
   }
 
   void run(const Frame& f, const Worker& worker, int begin, int end) const {

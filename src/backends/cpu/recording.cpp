@@ -78,15 +78,18 @@ void Recording::plan(Place place) {
 }
 
 void Recording::place(Frame& frame, float* memory) const {
-  const std::array<std::int64_t, 4> counts{frame.rows(), frame.wanted(), 1, 0};
-  const std::array<float*, 4> base{memory, memory + sizes_[0] * counts[0],
-                                   memory + sizes_[0] * counts[0] + sizes_[1] * counts[1], nullptr};
+  const std::array<std::int64_t, 3> counts{frame.rows(), frame.wanted(), 1};
+  float* const wanted = memory + sizes_[0] * counts[0];
+  const std::array<float*, 3> base{memory, wanted, wanted + sizes_[1] * counts[1]};
   frame.address.resize(values.size());
   for (std::size_t i = 0; i < values.size(); ++i) {
     const Value& v = values[i];
-    const auto p = static_cast<std::size_t>(v.place);
-    // Commands only write what they make, so weights stay constant.
-    frame.address[i] = v.place == Place::bound ? const_cast<float*>(v.bound) : base[p] + v.offset * counts[p];
+    if (v.place == Place::bound) {
+      frame.address[i] = const_cast<float*>(v.bound);  // commands write only what they make
+    } else {
+      const auto p = static_cast<std::size_t>(v.place);
+      frame.address[i] = base[p] + v.offset * counts[p];
+    }
   }
   place_views(frame);
 }

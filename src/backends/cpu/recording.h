@@ -28,16 +28,14 @@ enum class Place : std::uint8_t {
   rows,    // memory for every row of the batch
   wanted,  // memory for every wanted row
   fixed,   // memory of a size that the program knows
-  bound,   // somewhere else: a weight, or set before each token of a scan (an input's row, a block of the
-           // state)
+  bound,   // somewhere else: a weight; in a scan body also an input's row or a block of the state
 };
 
 struct Value {
   Place place = Place::fixed;
-  int owner = 0;  // the value whose memory this is: itself unless a view
-  std::int64_t offset =
-      0;  // floats from the start of its place's memory (per row for rows, wanted), or of its owner
-  std::int64_t size = 0;  // floats, per row for rows and wanted
+  int owner = 0;            // the value whose memory this is: itself unless a view
+  std::int64_t offset = 0;  // floats from its place's (times the rows) or, for a view, its owner's begin
+  std::int64_t size = 0;    // floats, per row for rows and wanted
   const float* bound = nullptr;
   int first = -1, last = -1;  // stages: made in, last read in
 };
@@ -51,7 +49,6 @@ struct Operand {
 inline constexpr Operand no_operand{-1, 0};
 
 struct Worker {
-  int index = 0;
   float* scratch = nullptr;  // for the command at hand
   float* local = nullptr;    // values inside scan bodies
 };
@@ -97,8 +94,7 @@ class Recording {
   std::int64_t local = 0;    // floats of fixed values of scan bodies, per worker
   OpCounts counts;
 
-  // Once, after the last command. in_order: every command is a stage of its own (scan bodies: one worker runs
-  // them).
+  // Once, after the last command. in_order: every command is a stage of its own (scan bodies).
   void finish(bool in_order);
 
   // Floats that a run needs for its values.
@@ -109,7 +105,7 @@ class Recording {
   // the views again for each token.
   void place(Frame& frame, float* memory) const;
   void place_views(Frame& frame) const;
-  // All commands by all members of the pool; scratch_of(worker) gives each its memory.
+  // All commands by all members of the pool; worker(i) gives member i its memory.
   void run(const Frame& frame, ThreadPool& pool, const std::function<Worker(int)>& worker) const;
   // All commands by one worker.
   void run_alone(const Frame& frame, const Worker& worker) const;

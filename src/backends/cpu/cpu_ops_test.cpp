@@ -1,0 +1,158 @@
+// The cpu backend against the reference: every fused op and primitive on random ragged batches, for every
+// kernel table; and the promise that the bits are the same for every batching, chunking and number of
+// threads.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "backends/cpu/test_net.h"
+
+namespace fr::cpu {
+namespace {
+
+void expect_close(const std::vector<float>& got, const std::vector<float>& expected,
+                  const std::string& what) {
+  ASSERT_EQ(got.size(), expected.size()) << what;
+  double most = 0, difference = 0, total = 0;
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    ASSERT_TRUE(std::isfinite(got[i])) << what << " at " << i;
+    const double d = double{got[i]} - double{expected[i]};
+    most = std::max(most, std::abs(d) / std::max(1.0, std::abs(double{expected[i]})));
+    difference += d * d;
+    total += double{expected[i]} * double{expected[i]};
+  }
+  EXPECT_LE(most, 3e-4) << what;
+  EXPECT_LE(std::sqrt(difference), 2e-5 * std::sqrt(total) + 1e-30) << what;
+}
+
+void expect_close(const Outputs& got, const Outputs& expected, const std::string& what) {
+  expect_close(got.x, expected.x, what + ", x");
+  expect_close(got.pending, expected.pending, what + ", pending");
+  expect_close(got.v_first, expected.v_first, what + ", v_first");
+  expect_close(got.hidden, expected.hidden, what + ", hidden");
+  expect_close(got.logits, expected.logits, what + ", logits");
+}
+
+void compare_with_reference(const Net& net, Emit emit, const CpuOptions& options, const std::string& what) {
+  auto reference = reference_backend().create(options.device);
+  ASSERT_TRUE(reference.ok());
+  Runner oracle(std::move(reference).value(), net, emit), tested = make_cpu(net, emit, options);
+  oracle.program_sliced = tested.program_sliced;
+  const int vocab = net.size.vocab;
+  unsigned seed = 1;
+  for (const Batch& b : {make_batch({{2, 3}, {0, 1}, {1, 9}}, vocab),
+                         make_batch({{0, 1}, {1, 1}, {2, 1}}, vocab, 3), make_batch({{3, 1}}, vocab, 5),
+                         make_batch({{1, 33}}, vocab, 2), make_batch({{0, 2}, {3, 18}}, vocab, 9)}) {
+    const std::vector<float> pending = pending_of(b, net, ++seed);
+    expect_close(tested.step(b, pending), oracle.step(b, pending), what + ", step " + std::to_string(seed));
+  }
+  for (int slot = 0; slot < 4; ++slot) expect_close(tested.state(slot), oracle.state(slot), what + ", state");
+}
+
+class CpuOpsTest : public testing::TestWithParam<const Kernels*> {
+ protected:
+  CpuOptions options(DType dtype = DType::f32, int threads = 2) const {
+    return {{dtype, threads}, GetParam(), false, 128};
+  }
+};
+INSTANTIATE_TEST_SUITE_P(, CpuOpsTest, testing::ValuesIn(tested_kernels()), kernels_name);
+
+TEST_P(CpuOpsTest, FusedOpsEqualTheReference) {
+  for (const Sizes& size : {odd_size, usual_size, small_heads, head_40, head_32}) {
+    const std::string name = "width " + std::to_string(size.d);
+    compare_with_reference(Net(size), &emit_mixes, options(), "mixes, " + name);
+    compare_with_reference(Net(size), &emit_products, options(), "products, " + name);
+    compare_with_reference(Net(size), &emit_wkv, options(), "wkv, " + name);
+  }
+}
+
+TEST_P(CpuOpsTest, PrimitivesEqualTheReference) {
+  for (const Sizes& size : {odd_size, usual_size}) {
+    compare_with_reference(Net(size), &emit_primitives, options(), "primitives");
+    compare_with_reference(Net(size), &emit_scan, options(), "scan");
+  }
+}
+
+TEST_P(CpuOpsTest, ExpansionsEqualTheReference) {
+  CpuOptions expanded = options();
+  expanded.expand_all = true;
+  for (const Sizes& size : {odd_size, usual_size}) {
+    compare_with_reference(Net(size), &emit_mixes, expanded, "mixes");
+    compare_with_reference(Net(size), &emit_products, expanded, "products");
+    compare_with_reference(Net(size), &emit_wkv, expanded, "wkv");
+  }
+}
+
+TEST_P(CpuOpsTest, EveryStoredFormat) {
+  for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) {
+    for (const DType file : {DType::f32, DType::f16, DType::bf16}) {
+      const std::string what = std::string(dtype_name(file)) + " as " + std::string(dtype_name(dtype));
+      compare_with_reference(Net(odd_size, file), &emit_products, options(dtype), what);
+    }
+  }
+}
+
+TEST_P(CpuOpsTest, CountsNativeAndExpandedOps) {
+  const Batch b = make_batch({{0, 2}}, odd_size.vocab);
+  for (const Emit emit : {&emit_mixes, &emit_products, &emit_wkv}) {
+    const Net net(odd_size);
+    CpuOptions o = options();
+    Runner native = make_cpu(net, emit, o);
+    native.step(b, pending_of(b, net, 1));
+    EXPECT_EQ(native.dev->last_counts().expanded, 0);
+    EXPECT_GT(native.dev->last_counts().native, 0);
+    o.expand_all = true;
+    Runner expanded = make_cpu(net, emit, o);
+    expanded.step(b, pending_of(b, net, 1));
+    EXPECT_EQ(expanded.dev->last_counts().native, 0);
+    EXPECT_GE(expanded.dev->last_counts().expanded, native.dev->last_counts().native);
+  }
+}
+
+// The same tokens of slots 0 to 2 in one batch, one by one, in pieces, with other threads and cut by the
+// device: always the same bits.
+TEST_P(CpuOpsTest, BitsDoNotDependOnBatchingChunkingOrThreads) {
+  constexpr int rows = 37;
+  for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) {
+    for (const Emit emit : {&emit_mixes, &emit_products, &emit_wkv}) {
+      const Net net(odd_size);
+      const std::size_t d = static_cast<std::size_t>(net.size.d);
+      const Batch all = make_batch({{0, rows}, {1, 1}, {2, 5}}, net.size.vocab);
+      const std::vector<float> pending = pending_of(all, net, 1);
+      Runner once = make_cpu(net, emit, options(dtype, 1));
+      const Outputs expected = once.step(all, pending);
+
+      for (const int threads : {2, 3}) {
+        Runner threaded = make_cpu(net, emit, options(dtype, threads));
+        EXPECT_EQ(threaded.step(all, pending), expected) << threads << " threads";
+        EXPECT_EQ(threaded.state(0), once.state(0));
+      }
+      CpuOptions cut_options = options(dtype);
+      cut_options.most_rows = 16;
+      Runner cut = make_cpu(net, emit, cut_options);
+      EXPECT_EQ(cut.step(all, pending), expected) << "cut by the device";
+      EXPECT_EQ(cut.state(0), once.state(0));
+
+      Runner pieces = make_cpu(net, emit, options(dtype));
+      Outputs got;
+      for (int begin = 0, count = 1; begin < rows;
+           begin += count, count = std::min(count + 3, rows - begin)) {
+        Batch b;
+        b.tokens.assign(all.tokens.begin() + begin, all.tokens.begin() + begin + count);
+        b.sequences = {{0, 0, count}};
+        if (begin + count == rows) b.wanted = {count - 1};
+        const auto from = pending.begin() + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(begin) * d);
+        const Outputs o =
+            pieces.step(b, {from, from + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(count) * d)});
+        got.x.insert(got.x.end(), o.x.begin(), o.x.end());
+        got.logits = o.logits;
+      }
+      EXPECT_TRUE(std::equal(got.x.begin(), got.x.end(), expected.x.begin())) << "pieces";
+      EXPECT_TRUE(std::equal(got.logits.begin(), got.logits.end(), expected.logits.begin()));
+      EXPECT_EQ(pieces.state(0), once.state(0));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace fr::cpu
