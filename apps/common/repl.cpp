@@ -73,16 +73,25 @@ class LineReader {
   std::string buffer_;
 };
 
-int chat_in_pipe(Session& session) {
+// A line that fails is reported with its number, and the conversation goes on; the result is the last error.
+int chat_in_pipe(Session& session, const Screen& screen) {
   LineReader reader;
+  int status = FR_OK, number = 0;
   for (std::string line; reader.next(line);) {
+    ++number;
     if (line.ends_with('\r')) line.pop_back();
     if (trim(line).empty()) continue;
     Input input = parse_input(line);
     if (input.verb == Verb::unknown) input = {Verb::say, {}, line};
-    if (!session.run(input)) break;
+    try {
+      if (!session.run(input)) break;
+    } catch (const Error& e) {
+      if (e.code() == FR_INTERRUPTED) throw;
+      status = e.code();
+      std::fprintf(screen.notes, "error: line %d: %s\n", number, printable(e.what()).c_str());
+    }
   }
-  return FR_OK;
+  return status;
 }
 
 }  // namespace
@@ -93,7 +102,7 @@ int run_repl(const faster_rwkv::Model& model, const ChatSetup& setup) {
   const Screen screen{stdout, notes, interactive, may_style(notes) && may_style(stdout)};
   Session session(model, setup, screen);
   session.greet();
-  if (!interactive) return chat_in_pipe(session);
+  if (!interactive) return chat_in_pipe(session, screen);
   std::vector<std::string> words;
   for (const Command& c : commands()) words.emplace_back(c.name);
   LineEditor editor(notes, setup.history_file, std::move(words));

@@ -209,10 +209,11 @@ void Session::reply(const Settings& settings, const Draw& draw) {
   last_.n_tokens = 0;
   if (g.result.finish == FR_FINISH_CANCELLED) {
     if (!screen_.interactive) throw Error(FR_INTERRUPTED, "interrupted");
-    note("(stopped: /continue goes on, /undo forgets it)");
+    note(last_was_free_ ? "(stopped: +++ goes on, ++ begins again)"
+                        : "(stopped: /continue goes on, /undo forgets it)");
   } else if (g.result.finish == FR_FINISH_LENGTH && screen_.interactive) {
-    note("(" + std::to_string(settings.max_tokens) +
-         " tokens: /continue goes on, /set max_tokens N allows more)");
+    note("(" + std::to_string(settings.max_tokens) + " tokens: " + (last_was_free_ ? "+++" : "/continue") +
+         " goes on, /set max_tokens N allows more)");
   }
   if (verbose_) stats();
 }

@@ -1,29 +1,31 @@
-// A team of threads that runs one function at a time, all members together, and the barrier they meet at.
+// A team of threads that does one job at a time: stages one after the other, each a number of items that any
+// member may do in any order.
 #pragma once
 #include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 #include "base/result.h"
 
 namespace fr {
 
-// Waiting spins for some microseconds (the others are usually about to arrive), then yields, then sleeps in
-// the kernel, so that a crowded machine is not held up.
-class Waiter {
+class StagedWork {
  public:
-  // spins: how often to look before yielding; 0 when there are more threads than processors.
-  explicit Waiter(int spins) : spins_(spins) {}
-  // Returns once `value` differs from `old`; what was written before the change is then visible.
-  void wait(const std::atomic<std::uint32_t>& value, std::uint32_t old) const;
-
- private:
-  int spins_;
+  virtual ~StagedWork() = default;
+  virtual int stages() const = 0;
+  // Of one stage, may be 0; asked once, when all stages before are done.
+  virtual int items(int stage) const = 0;
+  // Does items [begin, end). member: 0 <= member < ThreadPool::size(), never in two calls at the same time,
+  // so that it may choose scratch memory. Must not throw.
+  virtual void run(int stage, int member, int begin, int end) const = 0;
 };
 
+// Items are handed out in pieces, and nobody waits for a member that has none: one that the system keeps from
+// running costs a job at most the piece it holds.
 class ThreadPool {
  public:
   // `threads` members, of which the caller of run() is the first. Error: the system gives no more threads.
@@ -35,47 +37,49 @@ class ThreadPool {
 
   int size() const { return size_; }
 
-  // Calls f(worker) for every 0 <= worker < size(), at the same time, and returns when all have returned. f
-  // must not throw and must not call run() of this pool. Calls from several threads take turns.
+  // Returns when all stages are done. Calls from several threads take turns; work must not call run() of the
+  // same pool.
+  void run(const StagedWork& work);
+  // The same for a single stage: f(member, begin, end).
   template <class F>
-  void run(F&& f) {
-    run([](void* context, int worker) { (*static_cast<std::remove_reference_t<F>*>(context))(worker); },
-        const_cast<void*>(static_cast<const void*>(&f)));
-  }
-
-  // For use inside f: returns when all members have called it. One of them, after all have arrived and before
-  // any goes on, runs `last()`.
-  template <class F>
-  void barrier(F&& last) {
-    const std::uint32_t phase = phase_.load(std::memory_order_acquire);
-    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == static_cast<std::uint32_t>(size_)) {
-      arrived_.store(0, std::memory_order_relaxed);
-      last();
-      phase_.store(phase + 1, std::memory_order_release);
-      phase_.notify_all();
-    } else {
-      waiter_.wait(phase_, phase);
-    }
-  }
+  void run(int items, F&& f);
 
  private:
-  using Task = void (*)(void* context, int worker);
-
   explicit ThreadPool(int threads);
-  void run(Task task, void* context);
-  void work(int worker);
+  void open_stage(int stage);
+  void take_pieces(int member);
+  void wait_for_change(std::uint32_t seen) const;
+  void serve(int member);
 
   const int size_;
-  const Waiter waiter_;
+  const int spins_;  // looks before giving the processor away
   const long process_;
   std::mutex turn_;
   std::vector<std::thread> threads_;
-  Task task_ = nullptr;  // null in a new generation: the pool ends
-  void* context_ = nullptr;
-  alignas(64) std::atomic<std::uint32_t> generation_{0};
-  alignas(64) std::atomic<std::uint32_t> running_{0};  // members other than the caller still inside task_
-  alignas(64) std::atomic<std::uint32_t> arrived_{0};
-  alignas(64) std::atomic<std::uint32_t> phase_{0};
+
+  // The job at hand; written only while no piece is out.
+  const StagedWork* work_ = nullptr;
+  int stage_ = 0, items_ = 0;
+  // Number of the stage since the start, next piece, number of pieces: a piece is taken by counting up the
+  // second, which fails if the stage is not the one that was looked at.
+  alignas(64) std::atomic<std::uint64_t> ticket_{0};
+  alignas(64) std::atomic<int> done_{0};  // pieces of the stage
+  // Counts stages and ends of jobs: what members with nothing to do wait for.
+  alignas(64) std::atomic<std::uint32_t> changes_{0};
+  std::atomic<bool> busy_{false}, ending_{false};
 };
+
+template <class F>
+void ThreadPool::run(int items, F&& f) {
+  struct OneStage final : StagedWork {
+    OneStage(int n, std::remove_reference_t<F>& function) : count(n), f(function) {}
+    int stages() const override { return 1; }
+    int items(int) const override { return count; }
+    void run(int, int member, int begin, int end) const override { f(member, begin, end); }
+    const int count;
+    std::remove_reference_t<F>& f;
+  };
+  run(OneStage(items, f));
+}
 
 }  // namespace fr

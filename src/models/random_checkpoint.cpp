@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <cmath>
 #include <map>
 #include <memory>
@@ -271,9 +270,8 @@ void fill_tensors(const Checkpoint& file, std::byte* memory, const std::vector<I
     for (std::size_t begin = 0; begin < n; begin += part_size)
       parts.push_back({i, begin, std::min(begin + part_size, n)});
   }
-  std::atomic<std::size_t> next = 0;
-  pool.run([&](int) {
-    for (std::size_t p = next++; p < parts.size(); p = next++) {
+  pool.run(static_cast<int>(parts.size()), [&](int, int first, int last) {
+    for (auto p = static_cast<std::size_t>(first); p < static_cast<std::size_t>(last); ++p) {
       const TensorView& t = file.tensors[parts[p].item];
       const Item& item = items[parts[p].item];
       const std::span<const float> shift =

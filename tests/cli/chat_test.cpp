@@ -139,11 +139,13 @@ TEST(PipeChat, FilesAsMessagesAndPrompts) {
   EXPECT_EQ(once[0], once[1]);  // +reset comes back to the prompt
 }
 
-TEST(PipeChat, ErrorsStopIt) {
-  const Finished f = run(greedy, "Hello\n/load /no/such/file\nHello again\n");
+TEST(PipeChat, ErrorsAreReportedAndItGoesOn) {
+  const std::string zero("a zero\0byte\n", 12);
+  const Finished f = run(greedy, "Hello\n" + zero + "/load /no/such/file\nTell me a story.\n");
   EXPECT_EQ(f.code, 3);
-  EXPECT_EQ(replies(f.out).size(), 1u);
-  EXPECT_NE(f.err.find("frwkv: error: "), std::string::npos);
+  EXPECT_EQ(replies(f.out), replies(run(greedy, "Hello\nTell me a story.\n").out));
+  EXPECT_NE(f.err.find("error: line 2: the message holds a zero byte"), std::string::npos) << f.err;
+  EXPECT_NE(f.err.find("error: line 3: cannot open"), std::string::npos) << f.err;
   EXPECT_NE(f.err.find("/no/such/file"), std::string::npos);
   EXPECT_EQ(run(greedy, "/set colour red\n").code, 2);
   EXPECT_EQ(run(greedy, "/set top_p 7\n").code, 2);

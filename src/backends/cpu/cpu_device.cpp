@@ -9,6 +9,7 @@
 #include "backends/cpu/pack.h"
 #include "backends/cpu/recording.h"
 #include "base/cpu_info.h"
+#include "base/thread_pool.h"
 
 namespace fr {
 namespace cpu {
@@ -33,6 +34,28 @@ Batch part_of(const Batch& all, int begin, int end) {
   }
   return part;
 }
+
+// One run of a recording, as the pool sees it. memory: of_worker floats for each member, of which the first
+// `scratch` are for commands and the others for scan bodies.
+class Step final : public StagedWork {
+ public:
+  Step(const Recording& recording, const Frame& frame, float* memory, std::int64_t scratch,
+       std::int64_t of_worker)
+      : recording_(recording), frame_(frame), memory_(memory), scratch_(scratch), of_worker_(of_worker) {}
+
+  int stages() const override { return recording_.stages(); }
+  int items(int stage) const override { return recording_.items(stage, frame_); }
+  void run(int stage, int member, int begin, int end) const override {
+    float* own = memory_ + member * of_worker_;
+    recording_.run(stage, frame_, {own, own + scratch_}, begin, end);
+  }
+
+ private:
+  const Recording& recording_;
+  const Frame& frame_;
+  float* const memory_;
+  const std::int64_t scratch_, of_worker_;
+};
 
 class CpuDevice final : public Device {
  public:
@@ -160,10 +183,7 @@ Status CpuDevice::run(const Recording& recording, Frame& frame) {
   }
   float* memory = memory_.as<float>();
   recording.place(frame, memory);
-  recording.run(frame, *pool_, [=](int i) {
-    float* own = memory + values + i * of_worker;
-    return Worker{own, own + scratch};
-  });
+  pool_->run(Step(recording, frame, memory + values, scratch, of_worker));
   return {};
 }
 

@@ -1,7 +1,6 @@
 #include "backends/cpu/pack.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cstring>
 
 namespace fr::cpu {
@@ -135,9 +134,8 @@ Result<Mat> Weights::add_matrix(const TensorView& w, MatRole role, const Checkpo
     const std::size_t size = static_cast<std::size_t>(m.panels) * panel_cols * static_cast<std::size_t>(m.in);
     FR_TRY(std::byte * data, matrix_memory_.take(size * element_size(type_), "tensor " + w.name));
     const PackPanel pack = pack_function(w.dtype, type_);
-    std::atomic<int> next{0};
-    pool_.run([&](int) {
-      for (int panel = next++; panel < m.panels; panel = next++) pack(w, panel, m, data);
+    pool_.run(m.panels, [&](int, int begin, int end) {
+      for (int panel = begin; panel < end; ++panel) pack(w, panel, m, data);
     });
     m.data = data;
     if (file.file) file.file->release(w.bytes());

@@ -101,36 +101,19 @@ void Recording::place_views(Frame& frame) const {
   }
 }
 
-void Recording::run(const Frame& frame, ThreadPool& pool, const std::function<Worker(int)>& worker) const {
-  std::atomic<int> next{0};
-  pool.run([&](int i) {
-    const Worker w = worker(i);
-    for (std::size_t stage = 0; stage + 1 < stages_.size(); ++stage) {
-      if (stage > 0) pool.barrier([&] { next.store(0, std::memory_order_relaxed); });
-      run_stage(stage, frame, w, next);
-    }
-  });
+int Recording::items(int stage, const Frame& frame) const {
+  int all = 0;
+  for (const Command& c : stage_commands(stage)) all += c.items(frame);
+  return all;
 }
 
-// Items of all commands of a stage are numbered through and handed out in pieces, so that a worker that is
-// held up by something else gets fewer.
-void Recording::run_stage(std::size_t stage, const Frame& frame, const Worker& worker,
-                          std::atomic<int>& next) const {
-  const std::span stage_commands(commands.data() + stages_[stage], commands.data() + stages_[stage + 1]);
-  int total = 0;
-  for (const Command& c : stage_commands) total += c.items(frame);
-  const int piece = std::max(1, total / (4 * frame.workers));
-  for (;;) {
-    const int begin = frame.workers == 1 ? 0 : next.fetch_add(piece, std::memory_order_relaxed);
-    if (begin >= total) return;
-    const int end = frame.workers == 1 ? total : std::min(total, begin + piece);
-    int first = 0;  // of the command at hand
-    for (const Command& c : stage_commands) {
-      const int items = c.items(frame), from = std::max(begin - first, 0), to = std::min(end - first, items);
-      if (from < to) c.run(frame, worker, from, to);
-      first += items;
-    }
-    if (frame.workers == 1) return;
+// Items of all commands of a stage are numbered through.
+void Recording::run(int stage, const Frame& frame, const Worker& worker, int begin, int end) const {
+  int first = 0;  // of the command at hand
+  for (const Command& c : stage_commands(stage)) {
+    const int items = c.items(frame), from = std::max(begin - first, 0), to = std::min(end - first, items);
+    if (from < to) c.run(frame, worker, from, to);
+    first += items;
   }
 }
 

@@ -2,7 +2,6 @@
 // the number of rows: the same recording runs one token of one sequence, a prompt, or any mix.
 #pragma once
 #include <array>
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -10,7 +9,6 @@
 #include <vector>
 
 #include "backends/cpu/kernels.h"
-#include "base/thread_pool.h"
 #include "core/batch.h"
 #include "core/ops.h"
 
@@ -105,15 +103,20 @@ class Recording {
   // the views again for each token.
   void place(Frame& frame, float* memory) const;
   void place_views(Frame& frame) const;
-  // All commands by all members of the pool; worker(i) gives member i its memory.
-  void run(const Frame& frame, ThreadPool& pool, const std::function<Worker(int)>& worker) const;
+  // The commands of a stage may run at the same time; stages come one after the other.
+  int stages() const { return static_cast<int>(stages_.size()) - 1; }
+  int items(int stage, const Frame& frame) const;
+  void run(int stage, const Frame& frame, const Worker& worker, int begin, int end) const;
   // All commands by one worker.
   void run_alone(const Frame& frame, const Worker& worker) const;
 
  private:
   void order(bool in_order);
   void plan(Place place);
-  void run_stage(std::size_t stage, const Frame& frame, const Worker& worker, std::atomic<int>& next) const;
+  std::span<const Command> stage_commands(int stage) const {
+    const auto i = static_cast<std::size_t>(stage);
+    return {commands.data() + stages_[i], commands.data() + stages_[i + 1]};
+  }
 
   std::vector<std::size_t> stages_;      // first command of each, then the number of commands
   std::array<std::int64_t, 3> sizes_{};  // floats per row, per wanted row, fixed
