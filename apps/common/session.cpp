@@ -359,7 +359,7 @@ void Session::show() {
        ", vocabulary " + std::to_string(i.n_vocab));
   note("device: " + std::string(i.devices) + "; weights " +
        bytes(static_cast<std::uint64_t>(i.weight_bytes)) + " + " +
-       bytes(static_cast<std::uint64_t>(i.mapped_bytes)) + " used from the file; a state is " +
+       bytes(static_cast<std::uint64_t>(i.mapped_bytes)) + " used in place; a state is " +
        bytes(static_cast<std::uint64_t>(i.state_size) * sizeof(float)));
   note("templates: " + std::string(fr_template_names()));
   if (!system_.empty()) note("system: " + system_);

@@ -22,6 +22,7 @@ Json describe(const BenchSpeed& s, const char* rows_name) {
           {"repeats", s.repeats},
           {"weight_bytes_per_second", s.read_per_second},
           {"bandwidth_share", s.bandwidth_share},
+          {"zeros", s.zeros},
           {"ops", {{"native", s.ops.native}, {"expanded", s.ops.expanded}}}};
 }
 
@@ -48,9 +49,9 @@ Json describe(const BenchReport& r) {
 }
 
 void print_row(const std::string& test, const BenchSpeed& s) {
-  std::printf("%-14s %10.1f %10.2f ±%6.2f %9.2f %7.0f %% %8" PRId64 " %9" PRId64 "\n", test.c_str(),
+  std::printf("%-14s %10.1f %10.2f ±%6.2f %9.2f %7.0f %% %6.0f %% %8" PRId64 " %9" PRId64 "\n", test.c_str(),
               s.tokens_per_second, s.seconds * 1e3, s.deviation * 1e3, s.read_per_second / 1e9,
-              s.bandwidth_share * 100, s.ops.native, s.ops.expanded);
+              s.bandwidth_share * 100, s.zeros * 100, s.ops.native, s.ops.expanded);
 }
 
 void print_table(const BenchReport& r) {
@@ -58,13 +59,12 @@ void print_table(const BenchReport& r) {
   std::printf("%s: RWKV-%s, %s parameters, %s\n", r.model.c_str(), r.version.c_str(),
               count(static_cast<double>(r.n_parameters)).c_str(), r.strategy.c_str());
   std::printf("%s; this machine reads %.1f GB/s\n", r.devices.c_str(), r.bandwidth / 1e9);
-  std::printf(
-      "load %.2f s; weights %s + %s used from the file, states %s, scratch %s; process %s, peak %s\n\n",
-      r.load_seconds, size(r.memory.weights).c_str(), size(r.memory.mapped).c_str(),
-      size(r.memory.states).c_str(), size(r.memory.scratch).c_str(), size(r.rss_anon).c_str(),
-      size(r.rss_peak).c_str());
-  std::printf("%-14s %10s %18s %9s %9s %8s %9s\n", "test", "tokens/s", "ms a step", "GB/s", "of limit",
-              "native", "expanded");
+  std::printf("load %.2f s; weights %s + %s used in place, states %s, scratch %s; process %s, peak %s\n\n",
+              r.load_seconds, size(r.memory.weights).c_str(), size(r.memory.mapped).c_str(),
+              size(r.memory.states).c_str(), size(r.memory.scratch).c_str(), size(r.rss_anon).c_str(),
+              size(r.rss_peak).c_str());
+  std::printf("%-14s %10s %18s %9s %9s %8s %8s %9s\n", "test", "tokens/s", "ms a step", "GB/s", "of limit",
+              "zeros", "native", "expanded");
   for (const BenchSpeed& s : r.decode) print_row("decode x" + std::to_string(s.rows), s);
   if (r.prefill) print_row("prefill " + std::to_string(r.prefill->rows), *r.prefill);
 }

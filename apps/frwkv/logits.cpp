@@ -40,6 +40,8 @@ bool parse_arguments(Arguments& a, int argc, char** argv) {
   app.add_option("--state-out", a.state_out, "write the state after the last token")->type_name("FILE");
   app.add_option("-o,--output", a.out, "write here instead of standard output")->type_name("FILE");
   if (!parse(app, argc, argv)) return false;
+  if (!a.model.state.empty() && !a.state_in.empty())
+    usage("both --state and --state-in were given (frwkv logits): give one");
   if (a.chunk < 0) usage("chunks of " + std::to_string(a.chunk) + " tokens (--chunk): give 1 or more");
   return true;
 }

@@ -73,7 +73,11 @@ int run(int argc, char** argv) {
   }
   const Program* program = find(name);
   if (program == nullptr) unknown_command(name);
-  const int code = program->run(argc - 1, argv + 1);
+  return program->run(argc - 1, argv + 1);
+}
+
+int run_and_flush(int argc, char** argv) {
+  const int code = run(argc, argv);
   if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
     throw faster_rwkv::Error(FR_ERROR_RUNTIME,
                              "cannot write all of the output (standard output): is the disk full?");
@@ -88,7 +92,7 @@ int main(int argc, char** argv) {
   using faster_rwkv::Error;
   fr::app::catch_interrupts();
   try {
-    return fr::app::run(argc, argv);
+    return fr::app::run_and_flush(argc, argv);
   } catch (const Error& e) {
     return fr::app::report("frwkv", e);
   } catch (const std::bad_alloc&) {

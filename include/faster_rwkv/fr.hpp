@@ -167,7 +167,8 @@ inline std::vector<float> step(const Model& model, State& state, const std::vect
 class Generation {
  public:
   Generation() = default;
-  Generation(Generation&& other) noexcept : result(std::exchange(other.result, {})), text(std::move(other.text)) {}
+  Generation(Generation&& other) noexcept
+      : result(std::exchange(other.result, {})), text(std::move(other.text)) {}
   Generation& operator=(Generation&& other) noexcept {
     std::swap(result, other.result);
     text.swap(other.text);
@@ -208,10 +209,13 @@ Generation collect(const OnText& on_text, Call&& call) {
 }
 }  // namespace detail
 
-inline Generation generate(const Model& model, State& state, const std::vector<std::int32_t>& prompt, Sampler& sampler,
-                           const fr_generate_options& options = fr_generate_options_default(), const OnText& on_text = {}) {
+inline Generation generate(const Model& model, State& state, const std::vector<std::int32_t>& prompt,
+                           Sampler& sampler,
+                           const fr_generate_options& options = fr_generate_options_default(),
+                           const OnText& on_text = {}) {
   return detail::collect(on_text, [&](fr_text_callback f, void* user, fr_generate_result* r) {
-    return fr_generate(model.get(), state.get(), prompt.data(), prompt.size(), sampler.get(), &options, f, user, r);
+    return fr_generate(model.get(), state.get(), prompt.data(), prompt.size(), sampler.get(), &options, f,
+                       user, r);
   });
 }
 
@@ -222,7 +226,8 @@ class Chat {
     check(fr_chat_new(model.get(), &options, &c));
     c_.reset(c);
   }
-  Generation send(const std::string& user_text, Sampler& sampler, const fr_generate_options& options, const OnText& on_text = {}) {
+  Generation send(const std::string& user_text, Sampler& sampler, const fr_generate_options& options,
+                  const OnText& on_text = {}) {
     return detail::collect(on_text, [&](fr_text_callback f, void* user, fr_generate_result* r) {
       return fr_chat_send(get(), user_text.c_str(), sampler.get(), &options, f, user, r);
     });

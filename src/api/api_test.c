@@ -1,4 +1,5 @@
-/* The C API from C: loads the shipped model, generates, saves and restores a state, and meets errors as values. */
+/* The C API from C: loads the shipped model, generates, saves and restores a state, and meets errors as
+ * values. */
 #define _POSIX_C_SOURCE 200809L
 #include <faster_rwkv/fr.h>
 #include <math.h>
@@ -14,13 +15,13 @@
       exit(1);                                                                \
     }                                                                         \
   } while (0)
-#define OK(call)                                                                    \
-  do {                                                                              \
-    const fr_error e_ = (call);                                                     \
-    if (e_.code != FR_OK) {                                                         \
-      fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #call, e_.message);    \
-      exit(1);                                                                      \
-    }                                                                               \
+#define OK(call)                                                                 \
+  do {                                                                           \
+    const fr_error e_ = (call);                                                  \
+    if (e_.code != FR_OK) {                                                      \
+      fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #call, e_.message); \
+      exit(1);                                                                   \
+    }                                                                            \
   } while (0)
 
 struct text {
@@ -84,7 +85,8 @@ int main(void) {
   /* fr_step over prompt and reply leads to the same state. */
   OK(fr_state_new(model, &copy));
   float* logits = malloc((size_t)info.n_vocab * sizeof *logits);
-  const fr_sequence pieces[] = {{copy, ids, n, FR_WANT_NONE}, {copy, result.tokens, result.n_tokens, FR_WANT_LAST}};
+  const fr_sequence pieces[] = {{copy, ids, n, FR_WANT_NONE},
+                                {copy, result.tokens, result.n_tokens, FR_WANT_LAST}};
   OK(fr_step(model, &pieces[0], 1, NULL, 0, NULL, 0));
   CHECK(fr_step(model, &pieces[1], 1, logits, 10, NULL, 0).code == FR_ERROR_USAGE); /* too little room */
   CHECK(fr_state_tokens_seen(copy) == n);

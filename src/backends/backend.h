@@ -1,4 +1,5 @@
-// What a backend offers to the engine: devices that hold weights and sequence states, and run programs over batches.
+// What a backend offers to the engine: devices that hold weights and sequence states, and run programs over
+// batches.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -17,8 +18,8 @@
 
 namespace fr {
 
-// A piece of a model as a device runs it. What emit enqueues must depend on the key alone: devices record it per key
-// and replay it for other batches.
+// A piece of a model as a device runs it. What emit enqueues must depend on the key alone: devices record it
+// per key and replay it for other batches.
 struct Program {
   int key = 0;
   std::function<void(Ops&)> emit;
@@ -26,13 +27,13 @@ struct Program {
 
 struct MemoryUse {
   std::int64_t weights = 0;  // bytes of packed weights that the device allocated
-  std::int64_t mapped = 0;   // bytes used in place from the file's mapping
+  std::int64_t mapped = 0;   // bytes used in place, where the checkpoint has them
   std::int64_t states = 0;
   std::int64_t scratch = 0;
 };
 
-// One segment of a model: its weights, its pool of state slots, its recordings. One call at a time (the engine
-// serialises); the device may use threads of its own inside a call.
+// One segment of a model: its weights, its pool of state slots, its recordings. One call at a time (the
+// engine serialises); the device may use threads of its own inside a call.
 class Device : public WeightStore {
  public:
   virtual std::string description() const = 0;  // "cpu fp16, 2 threads, avx2"
@@ -47,8 +48,8 @@ class Device : public WeightStore {
   virtual void export_slot(int slot, std::span<float> out) const = 0;
   virtual void import_slot(int slot, std::span<const float> in) = 0;
 
-  // Runs the program on the batch (already validated): reads the inputs, updates the slots of the batch's sequences,
-  // fills the outputs. An error leaves the slots of this batch undefined.
+  // Runs the program on the batch (already validated): reads the inputs, updates the slots of the batch's
+  // sequences, fills the outputs. An error leaves the slots of this batch undefined.
   virtual Status step(const Program& program, const Batch& batch, std::span<const PortIn> inputs,
                       std::span<const PortOut> outputs) = 0;
 
@@ -62,8 +63,8 @@ struct DeviceOptions {
 };
 
 struct Backend {
-  std::string_view name;            // the device word of a strategy
-  std::vector<DType> dtypes;        // what it can store
+  std::string_view name;      // the device word of a strategy
+  std::vector<DType> dtypes;  // what it can store
   Result<std::unique_ptr<Device>> (*create)(const DeviceOptions& options);
 };
 

@@ -22,9 +22,9 @@ TEST(DType, EveryHalfSurvivesTheRoundTrip) {
 }
 
 TEST(DType, HalfRoundsToNearestEven) {
-  EXPECT_EQ(float_to_half(1.0f + 0x1p-11f), 0x3c00);           // tie, down to even
-  EXPECT_EQ(float_to_half(1.0f + 3 * 0x1p-11f), 0x3c02);       // tie, up to even
-  EXPECT_EQ(float_to_half(0x1p-25f), 0);                       // tie at half of the smallest subnormal
+  EXPECT_EQ(float_to_half(1.0f + 0x1p-11f), 0x3c00);      // tie, down to even
+  EXPECT_EQ(float_to_half(1.0f + 3 * 0x1p-11f), 0x3c02);  // tie, up to even
+  EXPECT_EQ(float_to_half(0x1p-25f), 0);                  // tie at half of the smallest subnormal
   EXPECT_EQ(float_to_half(std::nextafter(0x1p-25f, 1.0f)), 1);
   EXPECT_EQ(float_to_half(65519.0f), 0x7bff);
   EXPECT_EQ(float_to_half(65520.0f), 0x7c00);
@@ -38,7 +38,8 @@ TEST(DType, BfloatRoundsToNearestEven) {
 
 TEST(TensorView, ReadsStridedElementsInRowMajorOrder) {
   const float stored[6] = {0, 1, 2, 3, 4, 5};
-  TensorView t{"t", DType::f32, {3, 2}, {1, 3}, reinterpret_cast<const std::byte*>(stored)};  // a transposed [2, 3]
+  TensorView t{
+      "t", DType::f32, {3, 2}, {1, 3}, reinterpret_cast<const std::byte*>(stored)};  // a transposed [2, 3]
   float out[6];
   t.read(0, out);
   const float expected[6] = {0, 3, 1, 4, 2, 5};

@@ -1,6 +1,8 @@
 #include "base/checkpoint.h"
 
+#include <algorithm>
 #include <cstring>
+#include <numeric>
 
 namespace fr {
 namespace {
@@ -22,7 +24,8 @@ template <DType type>
 void read_strided(const TensorView& t, std::int64_t begin, std::span<float> out) {
   constexpr auto width = static_cast<std::int64_t>(dtype_size(type));
   if (t.contiguous()) {
-    for (std::size_t i = 0; i < out.size(); ++i) out[i] = load<type>(t.data + (begin + static_cast<std::int64_t>(i)) * width);
+    for (std::size_t i = 0; i < out.size(); ++i)
+      out[i] = load<type>(t.data + (begin + static_cast<std::int64_t>(i)) * width);
     return;
   }
   const std::size_t rank = t.shape.size();
@@ -75,10 +78,14 @@ void TensorView::read(std::int64_t begin, std::span<float> out) const {
   FR_CHECK(begin >= 0 && begin + static_cast<std::int64_t>(out.size()) <= size());
   if (out.empty()) return;  // also: a shape with a zero, which has no index to start from
   switch (dtype) {
-    case DType::f32: return read_strided<DType::f32>(*this, begin, out);
-    case DType::f16: return read_strided<DType::f16>(*this, begin, out);
-    case DType::bf16: return read_strided<DType::bf16>(*this, begin, out);
-    default: return;
+    case DType::f32:
+      return read_strided<DType::f32>(*this, begin, out);
+    case DType::f16:
+      return read_strided<DType::f16>(*this, begin, out);
+    case DType::bf16:
+      return read_strided<DType::bf16>(*this, begin, out);
+    default:
+      return;
   }
 }
 
@@ -89,13 +96,16 @@ std::string TensorView::shape_string() const {
 }
 
 const TensorView* Checkpoint::find(std::string_view name) const {
-  const auto it = by_name_.find(std::string(name));
-  return it == by_name_.end() ? nullptr : &tensors[it->second];
+  const auto it = std::lower_bound(by_name_.begin(), by_name_.end(), name,
+                                   [&](std::uint32_t i, std::string_view n) { return tensors[i].name < n; });
+  return it != by_name_.end() && tensors[*it].name == name ? &tensors[*it] : nullptr;
 }
 
 void Checkpoint::index() {
-  by_name_.clear();
-  for (std::size_t i = 0; i < tensors.size(); ++i) by_name_.emplace(tensors[i].name, i);
+  by_name_.resize(tensors.size());
+  std::iota(by_name_.begin(), by_name_.end(), 0u);
+  std::stable_sort(by_name_.begin(), by_name_.end(),
+                   [&](std::uint32_t a, std::uint32_t b) { return tensors[a].name < tensors[b].name; });
 }
 
 }  // namespace fr

@@ -11,20 +11,31 @@ enum class DType : std::uint8_t { f32, f16, bf16, f64, i64, i32, i16, i8, u8, bo
 
 constexpr std::size_t dtype_size(DType t) {
   switch (t) {
-    case DType::f64: case DType::i64: return 8;
-    case DType::f32: case DType::i32: return 4;
-    case DType::f16: case DType::bf16: case DType::i16: return 2;
-    default: return 1;
+    case DType::f64:
+    case DType::i64:
+      return 8;
+    case DType::f32:
+    case DType::i32:
+      return 4;
+    case DType::f16:
+    case DType::bf16:
+    case DType::i16:
+      return 2;
+    default:
+      return 1;
   }
 }
 constexpr std::string_view dtype_name(DType t) {
-  constexpr std::string_view names[] = {"fp32", "fp16", "bf16", "fp64", "int64", "int32", "int16", "int8", "uint8", "bool"};
+  constexpr std::string_view names[] = {"fp32",  "fp16",  "bf16", "fp64",  "int64",
+                                        "int32", "int16", "int8", "uint8", "bool"};
   return names[static_cast<std::size_t>(t)];
 }
 // The formats that a model's weights may have.
 constexpr bool is_weight_dtype(DType t) { return t == DType::f32 || t == DType::f16 || t == DType::bf16; }
 
-inline float bf16_to_float(std::uint16_t h) { return std::bit_cast<float>(static_cast<std::uint32_t>(h) << 16); }
+inline float bf16_to_float(std::uint16_t h) {
+  return std::bit_cast<float>(static_cast<std::uint32_t>(h) << 16);
+}
 
 inline std::uint16_t float_to_bf16(float f) {
   const auto u = std::bit_cast<std::uint32_t>(f);

@@ -66,20 +66,20 @@ using Status = Result<void>;
 #define FR_CAT_(a, b) a##b
 #define FR_CAT(a, b) FR_CAT_(a, b)
 // FR_TRY(auto x, call()): x is the value of a Result, or the enclosing function returns its error.
-#define FR_TRY(decl, ...)                                                         \
-  auto FR_CAT(fr_result_, __LINE__) = (__VA_ARGS__);                              \
+#define FR_TRY(decl, ...)                                                                    \
+  auto FR_CAT(fr_result_, __LINE__) = (__VA_ARGS__);                                         \
   if (!FR_CAT(fr_result_, __LINE__)) return std::move(FR_CAT(fr_result_, __LINE__)).error(); \
   decl = std::move(FR_CAT(fr_result_, __LINE__)).value()
 // FR_OK(call()): return the error of a Status, if it has one.
-#define FR_OK(...)                                                   \
-  do {                                                               \
-    auto fr_status_ = (__VA_ARGS__);                                 \
-    if (!fr_status_) return std::move(fr_status_).error();           \
+#define FR_OK(...)                                         \
+  do {                                                     \
+    auto fr_status_ = (__VA_ARGS__);                       \
+    if (!fr_status_) return std::move(fr_status_).error(); \
   } while (0)
-#define FR_CHECK(condition)                                                                          \
-  do {                                                                                               \
-    if (!(condition)) {                                                                              \
+#define FR_CHECK(condition)                                                                              \
+  do {                                                                                                   \
+    if (!(condition)) {                                                                                  \
       std::fprintf(stderr, "faster-rwkv: internal error: %s (%s:%d)\n", #condition, __FILE__, __LINE__); \
-      std::abort();                                                                                  \
-    }                                                                                                \
+      std::abort();                                                                                      \
+    }                                                                                                    \
   } while (0)

@@ -1,5 +1,5 @@
-// For tests of memory bounds: counts what operator new hands out. Include it in one source file of a test program.
-// Under a sanitizer, which brings its own allocator, nothing is counted and peaks are 0.
+// For tests of memory bounds: counts what operator new hands out. Include it in one source file of a test
+// program. Under a sanitizer, which brings its own allocator, nothing is counted and peaks are 0.
 #pragma once
 #include <malloc.h>
 

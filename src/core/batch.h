@@ -1,4 +1,5 @@
-// One step's work: rows of tokens from any number of sequences (decode: one row each; prefill: many rows of one).
+// One step's work: rows of tokens from any number of sequences (decode: one row each; prefill: many rows of
+// one).
 #pragma once
 #include <cstdint>
 #include <span>
@@ -23,13 +24,22 @@ struct Batch {
   int rows() const { return static_cast<int>(tokens.size()); }
 };
 
-// Checks what the caller gave before a device runs it: at least one row, token ids in [0, n_vocab), sequences that
-// cover the rows in order, slots in [0, n_slots) and distinct, wanted rows in range and strictly ascending.
+// Checks what the caller gave before a device runs it: at least one row, token ids in [0, n_vocab), sequences
+// that cover the rows in order, slots in [0, n_slots) and distinct, wanted rows in range and strictly
+// ascending.
 Status validate(const Batch& batch, int n_vocab, int n_slots);
 
-// Named places where values enter and leave a step (Ops::input, Ops::output). Row counts: logits and hidden have one
-// row per wanted row, the others one row per token: they carry a split model's stream from device to device.
-enum Port : int { port_logits = 0, port_hidden = 1, port_x = 2, port_pending = 3, port_v_first = 4, port_count = 5 };
+// Named places where values enter and leave a step (Ops::input, Ops::output). Row counts: logits and hidden
+// have one row per wanted row, the others one row per token: they carry a split model's stream from device to
+// device.
+enum Port : int {
+  port_logits = 0,
+  port_hidden = 1,
+  port_x = 2,
+  port_pending = 3,
+  port_v_first = 4,
+  port_count = 5
+};
 
 // What the caller gives to or takes from one port.
 struct PortIn {

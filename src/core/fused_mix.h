@@ -1,5 +1,5 @@
-// Fused ops at the seam between two blocks: residual add, layer norm, token shift and the interpolations ("lerps")
-// between a token and its predecessor.
+// Fused ops at the seam between two blocks: residual add, layer norm, token shift and the interpolations
+// ("lerps") between a token and its predecessor.
 #pragma once
 #include "core/ops.h"
 #include "core/weights.h"
@@ -28,7 +28,8 @@ inline constexpr Fused<Tensor(Ops&, Residual&, const Norm&)> add_norm{"add_norm"
 // h = add_norm(residual); out[i] = h + (shift(h) - h) mix[i], N tensors {T, 1, D}.
 // v4 and v5 files hold the complement (h mix + prev (1 - mix)): their models bind it as one_minus.
 template <std::size_t N>
-std::array<Tensor, N> expand_norm_mix(Ops& op, Residual& r, const Norm& ln, StateRef previous, const Mixes<N>& mixes) {
+std::array<Tensor, N> expand_norm_mix(Ops& op, Residual& r, const Norm& ln, StateRef previous,
+                                      const Mixes<N>& mixes) {
   const Tensor h = add_norm(op, r, ln);
   const Tensor dx = sub(op, op.shift(h, previous), h);
   std::array<Tensor, N> out;
@@ -45,14 +46,15 @@ inline constexpr NormMix<6> norm_mix6{"norm_mix6", &expand_norm_mix<6>};
 
 // v6's data-dependent mix (Finch, arXiv:2404.05892): the weights of the five lerps depend on the token.
 struct DataMix {
-  Vec maa_x;                  // {1, 1, D}
-  Mat w1;                     // D -> 5 r
-  std::array<Mat, 5> w2;      // r -> D each
-  std::array<Vec, 5> maa;     // w, k, v, r, g
+  Vec maa_x;               // {1, 1, D}
+  Mat w1;                  // D -> 5 r
+  std::array<Mat, 5> w2;   // r -> D each
+  std::array<Vec, 5> maa;  // w, k, v, r, g
 };
 // h = add_norm(residual); dx = shift(h) - h; t = tanh((h + dx maa_x) w1), cut into 5 parts of r columns;
 // out[i] = h + dx (maa[i] + t_i w2[i]).
-inline std::array<Tensor, 5> expand_norm_data_mix5(Ops& op, Residual& r, const Norm& ln, StateRef previous, const DataMix& m) {
+inline std::array<Tensor, 5> expand_norm_data_mix5(Ops& op, Residual& r, const Norm& ln, StateRef previous,
+                                                   const DataMix& m) {
   const Tensor h = add_norm(op, r, ln);
   const Tensor dx = sub(op, op.shift(h, previous), h);
   const Tensor t = op.linear(add(op, h, mul(op, dx, m.maa_x.t)), m.w1, Act::tanh);
@@ -64,7 +66,7 @@ inline std::array<Tensor, 5> expand_norm_data_mix5(Ops& op, Residual& r, const N
   }
   return out;
 }
-inline constexpr Fused<std::array<Tensor, 5>(Ops&, Residual&, const Norm&, StateRef, const DataMix&)> norm_data_mix5{
-    "norm_data_mix5", &expand_norm_data_mix5};
+inline constexpr Fused<std::array<Tensor, 5>(Ops&, Residual&, const Norm&, StateRef, const DataMix&)>
+    norm_data_mix5{"norm_data_mix5", &expand_norm_data_mix5};
 
 }  // namespace fr

@@ -1,4 +1,5 @@
-// The memory of a sequence: named blocks of float32, the same for every backend when exported ("canonical form").
+// The memory of a sequence: named blocks of float32, the same for every backend when exported ("canonical
+// form").
 #pragma once
 #include <cstdint>
 #include <string>
@@ -8,9 +9,9 @@
 
 namespace fr {
 
-// Names and layouts are those of the official implementations: `blocks.N.att.x_prev` [D] (input of the block after
-// ln1), `att.kv` v5/v6 [H][N key][N value], v7 [H][N value][N key], `ffn.x_prev` [D]; v4 `att.aa`, `att.bb`,
-// `att.pp` [D] (pp starts at -1e30).
+// Names and layouts are those of the official implementations: `blocks.N.att.x_prev` [D] (input of the block
+// after ln1), `att.kv` v5/v6 [H][N key][N value], v7 [H][N value][N key], `ffn.x_prev` [D]; v4 `att.aa`,
+// `att.bb`, `att.pp` [D] (pp starts at -1e30).
 struct StateBlock {
   std::string name;
   std::vector<int> shape;

@@ -1,5 +1,5 @@
-// Weights by the role they play, and the Binder that finds them in a checkpoint: names and shapes are said once, in
-// the model; layout and number format are the backend's business.
+// Weights by the role they play, and the Binder that finds them in a checkpoint: names and shapes are said
+// once, in the model; layout and number format are the backend's business.
 #pragma once
 #include <array>
 #include <cstddef>
@@ -54,8 +54,8 @@ class WeightStore {
   virtual ~WeightStore() = default;
   // A vector in float32, shape {1, heads, cols}.
   virtual Result<Tensor> add_vector(std::span<const float> values, Shape shape) = 0;
-  // `w` is a 2-D view [out][in] with any strides into `file`'s mapping; a matrix that is kept in place keeps `file`
-  // alive, a packed one lets go of its pages.
+  // `w` is a 2-D view [out][in] with any strides into `file`'s mapping; a matrix that is kept in place keeps
+  // `file` alive, a packed one lets go of its pages.
   virtual Result<Mat> add_matrix(const TensorView& w, MatRole role, const Checkpoint& file) = 0;
 };
 
@@ -65,14 +65,16 @@ enum class Transform : std::uint8_t { none, one_minus, exp, neg_exp, exp_neg_exp
 // Tensor names for a message, "a, b and 3 more": unprintable bytes become '?', long names are cut.
 std::string name_list(std::span<const std::string> names, std::size_t most);
 
-// Finds the tensors of one model in a checkpoint. Every call names the tensor and its expected shape; the first
-// problem (missing, wrong shape, wrong type) is kept and later calls do nothing, so models need no error handling.
+// Finds the tensors of one model in a checkpoint. Every call names the tensor and its expected shape; the
+// first problem (missing, wrong shape, wrong type) is kept and later calls do nothing, so models need no
+// error handling.
 class Binder {
  public:
   // store(layer) is where the weights of a layer live; layer -1 is the embedding, n_layer the head.
   Binder(const Checkpoint& file, std::function<WeightStore&(int layer)> store, Progress progress = {});
 
-  // Following names are relative to "blocks.<layer>." (0 <= layer < n_layer) or to the file's root (-1, n_layer).
+  // Following names are relative to "blocks.<layer>." (0 <= layer < n_layer) or to the file's root (-1,
+  // n_layer).
   void at_layer(int layer, int n_layer);
   bool has(const std::string& name) const;
   // Size of one axis of a tensor; 0 when there is no such tensor or axis or it is above 2^28.
@@ -87,8 +89,8 @@ class Binder {
   void mat(const std::string& name, Mat& m, int out, int in, MatRole role = MatRole::plain);
   // "<name>.weight", "<name>.bias".
   void norm(const std::string& name, Norm& n, int cols);
-  // A low-rank matrix as the official files store it, [in, out] (x @ w); slice i of [n, in, out] when i >= 0. The rank,
-  // one of in and out, comes from dim(); if that was 0 the problem is reported here.
+  // A low-rank matrix as the official files store it, [in, out] (x @ w); slice i of [n, in, out] when i >= 0.
+  // The rank, one of in and out, comes from dim(); if that was 0 the problem is reported here.
   void factor(const std::string& name, Mat& m, int in, int out, int i = -1);
   // Tensors that a file may carry and that the model does not use (v0..v2 of v7's layer 0).
   void ignore(const std::string& name);

@@ -192,7 +192,9 @@ Result<Chat> Chat::fork() const {
   for (const Turn& t : turns_) {
     FR_TRY(State before, t.before.state.clone());
     chat.turns_.push_back({{std::move(before), t.before.owed, t.before.fresh, t.before.after_system},
-                           t.user, t.thoughts, t.answer});
+                           t.user,
+                           t.thoughts,
+                           t.answer});
   }
   return chat;
 }

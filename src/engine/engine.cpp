@@ -114,8 +114,11 @@ OpCounts Engine::op_counts() const {
   const std::lock_guard lock(mutex_);
   OpCounts sum;
   for (const auto& device : devices_) {
-    sum.native += device->last_counts().native;
-    sum.expanded += device->last_counts().expanded;
+    const OpCounts counts = device->last_counts();
+    sum.native += counts.native;
+    sum.expanded += counts.expanded;
+    sum.sparse_inputs += counts.sparse_inputs;
+    sum.zeros += counts.zeros;
   }
   return sum;
 }

@@ -9,9 +9,9 @@
 namespace fr {
 
 // Written under a temporary name in the same directory; commit() puts it in place. Without commit() the
-// temporary file disappears and the old file stays. The new file has the old one's permissions; a symbolic link
-// stays, its target is replaced; a device or pipe is written to directly. One thread at a time. Errors name the path and what the
-// system says.
+// temporary file disappears and the old file stays. The new file has the old one's permissions; a symbolic
+// link stays, its target is replaced; a device or pipe is written to directly. One thread at a time. Errors
+// name the path and what the system says.
 class AtomicFile {
  public:
   static Result<AtomicFile> create(const std::string& path);

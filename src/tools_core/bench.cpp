@@ -156,6 +156,8 @@ class Bench {
     out.tokens_per_second = rows / out.seconds;
     out.read_per_second = static_cast<double>(report_.step_bytes) / out.seconds;
     out.ops = engine_->op_counts();
+    if (out.ops.sparse_inputs > 0)
+      out.zeros = static_cast<double>(out.ops.zeros) / static_cast<double>(out.ops.sparse_inputs);
     return out;
   }
 

@@ -33,8 +33,9 @@ struct BenchSpeed {
   double tokens_per_second = 0;  // rows / seconds
   double read_per_second = 0;    // bytes of weights per second, each read once per step
   double bandwidth_share =
-      0;         // of bandwidth; above 1 is possible where zero rows are skipped or caches hold weights
-  OpCounts ops;  // fused ops of a step: native, expanded
+      0;             // of bandwidth; above 1 is possible where zero rows are skipped or caches hold weights
+  OpCounts ops;      // of the last step
+  double zeros = 0;  // of the squared ReLU of the last step, a share
 };
 
 struct BenchReport {

@@ -38,6 +38,8 @@ TEST(Bench, NumbersFitTogether) {
     EXPECT_NEAR(s.bandwidth_share * report->bandwidth * s.seconds, static_cast<double>(report->step_bytes),
                 1);
     EXPECT_GT(s.ops.native + s.ops.expanded, 0);
+    EXPECT_GT(s.zeros, 0.3);  // squared ReLU
+    EXPECT_LT(s.zeros, 0.99);
   }
   // 9.1M parameters without the embedding, in 2 bytes each.
   EXPECT_LT(report->step_bytes, 2 * report->n_parameters);

@@ -75,6 +75,7 @@ TEST(Bench, RandomWeights) {
   const Json json = Json::parse(f.out);
   EXPECT_NEAR(json["n_parameters"].get<double>(), 191e6, 2e6);
   EXPECT_FALSE(json.contains("prefill"));
+  EXPECT_NEAR(json["decode"][0]["zeros"].get<double>(), 0.86, 0.03);
 }
 
 }  // namespace

@@ -193,6 +193,7 @@ Status CpuDevice::step(const Program& program, const Batch& batch, std::span<con
   counts_ = recording.counts;
   const int parts = (batch.rows() + options_.most_rows - 1) / options_.most_rows;
   int wanted_before = 0;
+  SparseInputs sparse_inputs;
   for (int i = 0; i < parts; ++i) {
     const auto row = [&](int n) { return static_cast<int>(std::int64_t{batch.rows()} * n / parts); };
     const int begin = row(i);
@@ -201,6 +202,7 @@ Status CpuDevice::step(const Program& program, const Batch& batch, std::span<con
     frame.batch = &part;
     frame.workers = pool_->size();
     frame.slots = slots_;
+    frame.sparse_inputs = &sparse_inputs;
     for (std::size_t s = 0; s < part.sequences.size(); ++s) {
       frame.sequence_of_row.insert(frame.sequence_of_row.end(), index(part.sequences[s].count),
                                    static_cast<int>(s));
@@ -218,6 +220,8 @@ Status CpuDevice::step(const Program& program, const Batch& batch, std::span<con
     FR_OK(run(recording, frame));
     wanted_before += frame.wanted();
   }
+  counts_.sparse_inputs = sparse_inputs.all;
+  counts_.zeros = sparse_inputs.zeros;
   return {};
 }
 

@@ -96,6 +96,19 @@ TEST(CpuDevice, MemoryIsWhatWasPackedAndMapped) {
   EXPECT_GT(half.dev->memory().scratch, 0);
 }
 
+TEST(CpuDevice, CountsZerosLikeTheReference) {
+  const Net net(odd_size);
+  const Batch b = make_batch({{0, 1}, {1, 6}}, net.size.vocab);
+  Runner cpu = make_cpu(net, &emit_products, {{DType::f32, 2}, nullptr, false, 3});
+  Runner reference(reference_backend().create({DType::f32, 1}).value(), net, &emit_products);
+  cpu.step(b, pending_of(b, net, 1));
+  reference.step(b, pending_of(b, net, 1));
+  const OpCounts counts = cpu.dev->last_counts(), expected = reference.dev->last_counts();
+  EXPECT_GT(expected.zeros, 0);
+  EXPECT_EQ(counts.zeros, expected.zeros);
+  EXPECT_EQ(counts.sparse_inputs, expected.sparse_inputs);
+}
+
 TEST(CpuDevice, ErrorsSayWhatToDo) {
   const auto message = [](const CpuOptions& o) {
     const auto dev = create_device(o);

@@ -78,8 +78,15 @@ Tensor list_nonzero(CpuOps& op, Tensor x) {
   const auto [out, lists] = op.make({{1, 1, n + 1}}, x.extent);
   op.add(CpuOps::each_row(out),
          [=, lists = lists, &simd = op.simd()](const Frame& f, const Worker&, int begin, int end) {
-           for (int row = begin; row < end; ++row)
-             simd.nonzero(f.at(from, row), n, reinterpret_cast<int*>(f.at(lists, row)));
+           std::int64_t nonzero = 0;
+           for (int row = begin; row < end; ++row) {
+             int* const list = reinterpret_cast<int*>(f.at(lists, row));
+             simd.nonzero(f.at(from, row), n, list);
+             nonzero += *list;
+           }
+           const std::int64_t all = std::int64_t{end - begin} * n;
+           f.sparse_inputs->all.fetch_add(all, std::memory_order_relaxed);
+           f.sparse_inputs->zeros.fetch_add(all - nonzero, std::memory_order_relaxed);
          });
   return out;
 }

@@ -2,6 +2,7 @@
 // the number of rows: the same recording runs one token of one sequence, a prompt, or any mix.
 #pragma once
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -51,6 +52,11 @@ struct Worker {
   float* local = nullptr;    // values inside scan bodies
 };
 
+// Of the products that may leave out zeros.
+struct SparseInputs {
+  std::atomic<std::int64_t> all{0}, zeros{0};
+};
+
 // One run of a recording.
 struct Frame {
   const Batch* batch = nullptr;
@@ -60,6 +66,7 @@ struct Frame {
   std::array<const float*, port_count> inputs{};
   std::array<float*, port_count> outputs{};  // null: nobody asked
   std::vector<float*> address;               // of every value
+  SparseInputs* sparse_inputs = nullptr;
 
   float* at(Operand x, std::int64_t row = 0) const {
     return address[static_cast<std::size_t>(x.value)] + row * x.stride;

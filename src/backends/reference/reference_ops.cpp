@@ -121,6 +121,10 @@ Tensor ReferenceOps::linear(Tensor x, const Mat& w, Act epilogue) {
   const float* in = data(x);
   const float* bias = w.bias ? data(w.bias.t) : nullptr;
   const int rows = x.shape.d[0];
+  if (w.role == MatRole::sparse_input) {
+    counts.sparse_inputs += x.shape.size();
+    counts.zeros += std::count(in, in + x.shape.size(), 0.0f);
+  }
   auto [out, y] = make({{rows, 1, w.out}}, x.extent);
   for (int row = 0; row < rows; ++row) {
     const float* v = in + index(row) * index(w.in);
