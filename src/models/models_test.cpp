@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "models/model.h"
 #include "models/random_checkpoint.h"
@@ -341,6 +342,10 @@ TEST_F(TunedState, OfAnotherModelIsAnError) {
             std::string::npos);
   EXPECT_NE(error(tuned_state(tuned(2, {3, 4, 4}), *v4)).find("RWKV-4 has no tuned states"),
             std::string::npos);
+  numbers[48] = std::numeric_limits<float>::infinity();  // the last of layer 1
+  EXPECT_NE(
+      error(tuned_state(tuned(2, {3, 4, 4}), *v6)).find("blocks.1.att.time_state holds NaN or infinity"),
+      std::string::npos);
 }
 
 TEST(RandomCheckpoint, SameSeedSameBits) {

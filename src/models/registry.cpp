@@ -1,6 +1,7 @@
 // Which RWKV version a file holds, by set checks on tensor names and shapes, and what else it may be.
 #include <algorithm>
 #include <array>
+#include <cmath>
 
 #include "models/trunk.h"
 
@@ -195,6 +196,10 @@ Result<std::vector<float>> tuned_state(const Checkpoint& file, const Model& mode
     TensorView view = *file.find(time_state_name(block.layer));
     if (model.info().version != "7") std::swap(view.stride[1], view.stride[2]);
     view.read(0, values);
+    if (!std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); })) {
+      return file_error("tensor " + view.name + " holds NaN or infinity (" + file.path +
+                        "): give a state that was tuned for this model");
+    }
   }
   return state;
 }
