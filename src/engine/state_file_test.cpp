@@ -69,7 +69,7 @@ TEST_F(StateFileTest, RefusesEveryDamage) {
     const std::size_t in_header = 8 + random() % (header - 8);
     switch (i % 5) {
       case 0:
-        bad[in_header] = static_cast<char>(bad[in_header] ^ (1 + random() % 127));
+        bad[in_header] = static_cast<char>(bad[in_header] ^ static_cast<char>(1 + random() % 127));
         break;
       case 1:
         bad[8 + header + random() % (good.size() - 8 - header)] ^= static_cast<char>(1 << random() % 8);
