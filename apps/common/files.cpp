@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 
 #include "common/interrupt.h"
 #include "faster_rwkv/fr.hpp"
@@ -54,5 +55,12 @@ std::string read_file(const std::string& path, const char* what) {
 }
 
 std::string read_stdin() { return read_all(STDIN_FILENO, "standard input", "the input"); }
+
+void refuse_overwriting(const std::string& out, const char* model) {
+  std::error_code none;
+  if (out.empty() || !std::filesystem::equivalent(out, model, none)) return;
+  throw faster_rwkv::Error(FR_ERROR_USAGE,
+                           "the output is the model file itself (" + out + "): name another file");
+}
 
 }  // namespace fr::app

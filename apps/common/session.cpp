@@ -168,6 +168,7 @@ bool Session::manage(const Input& input) {
       switch_to(text);
       return true;
     case Verb::save:
+      refuse_overwriting(expand_home(text), model_.info().path);
       chat().save(expand_home(text));
       note("Saved: " + text);
       return true;

@@ -3,7 +3,6 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
-#include <filesystem>
 
 #include "commands.h"
 #include "common/files.h"
@@ -86,13 +85,6 @@ struct Output {
   std::FILE* file;
   std::string name;
 };
-
-// The model is mapped: writing over it would pull its numbers away from under the run.
-void refuse_overwriting(const std::string& out, const char* model) {
-  std::error_code none;
-  if (out.empty() || !std::filesystem::equivalent(out, model, none)) return;
-  usage("the output is the model file itself (" + out + "): name another file");
-}
 
 // Rows of one chunk stay below 32 MiB.
 std::size_t chunk_size(const Arguments& a, int n_vocab) {

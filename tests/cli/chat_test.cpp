@@ -1,6 +1,8 @@
 // frwkv chat in a pipe: every line is one turn, stdout gets the replies alone.
 #include <gtest/gtest.h>
 
+#include <filesystem>
+
 #include "process.h"
 
 #if defined(__has_feature)
@@ -94,6 +96,18 @@ TEST(PipeChat, SaveLoadForkSwitch) {
   ASSERT_EQ(forked.size(), 4u);
   EXPECT_EQ(forked[2], straight[1]);
   EXPECT_EQ(forked[3], straight[1]);
+}
+
+TEST(PipeChat, TheModelIsNotOverwritten) {
+  const Folder folder;
+  const std::string model = folder.path("m.pth");
+  std::filesystem::copy_file(model_path(), model);
+  const auto size = std::filesystem::file_size(model);
+  const Finished f =
+      run(chat_with({"-m", model, "--vocab", vocab_path(), "-n", "4"}), "/save " + model + "\n");
+  EXPECT_EQ(f.code, 2);
+  EXPECT_NE(f.err.find("the output is the model file itself"), std::string::npos) << f.err;
+  EXPECT_EQ(std::filesystem::file_size(model), size);
 }
 
 TEST(PipeChat, SettingsAndStats) {
