@@ -46,7 +46,7 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
   fr::app::catch_interrupts();
   try {
-    return run(argc, argv);
+    return fr::app::with_output_written(run(argc, argv));
   } catch (const Error& e) {
     return fr::app::report("chat", e);
   } catch (const std::exception& e) {

@@ -48,8 +48,8 @@ std::string read_file(const std::string& path, const char* what) {
     }
   } const file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
   if (file.fd < 0) {
-    throw Error(FR_ERROR_FILE,
-                std::string("cannot open ") + what + " (" + path + "): " + std::strerror(errno));
+    throw Error(FR_ERROR_FILE, std::string("cannot open ") + what + " (" + path +
+                                   "): " + std::strerror(errno) + ", check the path");
   }
   return read_all(file.fd, path, what);
 }

@@ -35,10 +35,11 @@ void drain() {
 }  // namespace
 
 void catch_interrupts() {
-  // A closed standard stream would become whatever is opened next.
+  // A closed standard stream would become whatever is opened next. Opened the wrong way round, its use is an
+  // error as before.
   for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
     if (::fcntl(fd, F_GETFD) < 0) [[maybe_unused]]
-      const int null_device = ::open("/dev/null", fd == STDIN_FILENO ? O_RDONLY : O_WRONLY);
+      const int null_device = ::open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
   }
   std::signal(SIGXFSZ, SIG_IGN);  // a file beyond the size limit is an error of the write
   if (wake_pipe[0] >= 0 || ::pipe2(wake_pipe, O_CLOEXEC | O_NONBLOCK) != 0) return;

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstring>
 #include <string>
 
 #include "common/interrupt.h"
@@ -59,6 +60,8 @@ class LineReader {
       if (wait_for_input(STDIN_FILENO) == Wake::interrupt) throw Error(FR_INTERRUPTED, "interrupted");
       const ssize_t n = ::read(STDIN_FILENO, block, sizeof block);
       if (n < 0 && errno == EINTR) continue;
+      if (n < 0)
+        throw Error(FR_ERROR_FILE, std::string("cannot read standard input: ") + std::strerror(errno));
       if (n > 0) {
         buffer_.append(block, static_cast<std::size_t>(n));
         continue;

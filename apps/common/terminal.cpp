@@ -44,6 +44,14 @@ int report(const char* program, const faster_rwkv::Error& error) {
   return error.code();
 }
 
+int with_output_written(int code) {
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
+    throw faster_rwkv::Error(FR_ERROR_RUNTIME,
+                             "cannot write all of the output (standard output): is the disk full?");
+  }
+  return code;
+}
+
 int ProgressBar::callback(void* user, const char* step, std::uint64_t done, std::uint64_t total) {
   static_cast<ProgressBar*>(user)->show(step, done, total, true);
   return interrupted() ? 0 : 1;

@@ -20,6 +20,8 @@ std::string printable(std::string_view text);
 
 // "<program>: error: <message>" on stderr, always one line. An interruption is silent. Returns the exit code.
 int report(const char* program, const faster_rwkv::Error& error);
+// `code`, the exit code of a program that is done. Throws when not all of its output could be written.
+int with_output_written(int code);
 
 // Shows the loading of a model on stderr, if that is a terminal; also notices Ctrl-C.
 class ProgressBar {

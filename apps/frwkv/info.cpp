@@ -58,7 +58,7 @@ void print_text(const Json& j) {
   }
   line("fingerprint", j.value("fingerprint", ""));
   if (j.contains("metadata")) line("metadata", pairs(j["metadata"]));
-  if (j.value("verified", false)) line("checksums", "right");
+  if (j.contains("verified")) line("checksums", j["verified"] ? "right" : "none in this format");
   if (j.contains("notes")) {
     for (const Json& note : j["notes"]) line("note", text_of(note));
   }

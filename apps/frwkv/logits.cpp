@@ -41,6 +41,8 @@ bool parse_arguments(Arguments& a, int argc, char** argv) {
   if (!parse(app, argc, argv)) return false;
   if (!a.model.state.empty() && !a.state_in.empty())
     usage("both --state and --state-in were given (frwkv logits): give one");
+  if (!a.out.empty() && a.out == a.state_out)
+    usage("the logits and the state are one file (" + a.out + "): name two");
   if (a.chunk < 0) usage("chunks of " + std::to_string(a.chunk) + " tokens (--chunk): give 1 or more");
   return true;
 }

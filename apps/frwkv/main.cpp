@@ -76,15 +76,6 @@ int run(int argc, char** argv) {
   return program->run(argc - 1, argv + 1);
 }
 
-int run_and_flush(int argc, char** argv) {
-  const int code = run(argc, argv);
-  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
-    throw faster_rwkv::Error(FR_ERROR_RUNTIME,
-                             "cannot write all of the output (standard output): is the disk full?");
-  }
-  return code;
-}
-
 }  // namespace
 }  // namespace fr::app
 
@@ -92,7 +83,7 @@ int main(int argc, char** argv) {
   using faster_rwkv::Error;
   fr::app::catch_interrupts();
   try {
-    return fr::app::run_and_flush(argc, argv);
+    return fr::app::with_output_written(fr::app::run(argc, argv));
   } catch (const Error& e) {
     return fr::app::report("frwkv", e);
   } catch (const std::bad_alloc&) {

@@ -18,7 +18,8 @@ Error system_error(const char* step, const std::string& path) {
   const bool exhausted = code == ENOMEM || code == EMFILE || code == ENFILE;
   const std::string message =
       std::string("cannot ") + step + " the file (" + path + "): " + std::strerror(code);
-  return exhausted ? runtime_error(message + ", free some or raise the limit") : file_error(message);
+  if (exhausted) return runtime_error(message + ", free some or raise the limit");
+  return file_error(message + (code == EACCES ? ", you need the right to read it" : ", check the path"));
 }
 
 }  // namespace

@@ -19,7 +19,7 @@ struct Reader {
   std::string_view format;  // Checkpoint::format
   bool (*looks_like)(Bytes);
   Result<Checkpoint> (*parse)(Bytes, std::string_view path);
-  Status (*verify)(Bytes, std::string_view path, const Progress&);  // null: the format has no checksums
+  Result<bool> (*verify)(Bytes, std::string_view path, const Progress&);  // null: the format has no checksums
 };
 constexpr Reader readers[] = {
     {"pth", looks_like_pth, parse_pth, verify_pth},
@@ -146,12 +146,12 @@ Result<Checkpoint> open_checkpoint(const std::string& path, const Progress& prog
   return file_fault(path, refused.what, refused.what_to_do);
 }
 
-Status verify_checkpoint(const Checkpoint& checkpoint, const Progress& progress) {
+Result<bool> verify_checkpoint(const Checkpoint& checkpoint, const Progress& progress) {
   for (const Reader& reader : readers) {
     if (reader.format != checkpoint.format || reader.verify == nullptr || !checkpoint.file) continue;
     return reader.verify(checkpoint.file->bytes(), checkpoint.path, progress);
   }
-  return {};
+  return false;
 }
 
 }  // namespace fr

@@ -15,8 +15,7 @@ namespace fr {
 // said so.
 Result<Checkpoint> open_checkpoint(const std::string& path, const Progress& progress = {});
 
-// Compares the data of an opened file with the checksums in it. Formats without checksums pass. Reads the
-// whole file.
-Status verify_checkpoint(const Checkpoint& checkpoint, const Progress& progress = {});
+// Compares the data of an opened file with the checksums in it. Reads the whole file. False: it has none.
+Result<bool> verify_checkpoint(const Checkpoint& checkpoint, const Progress& progress = {});
 
 }  // namespace fr

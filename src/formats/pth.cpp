@@ -151,8 +151,8 @@ Result<Checkpoint> parse_pth(std::span<const std::byte> bytes, std::string_view 
   return looks_like_zip(bytes) ? parse_zip(bytes, path) : parse_legacy(bytes, path);
 }
 
-Status verify_pth(std::span<const std::byte> bytes, std::string_view path, const Progress& progress) {
-  if (!looks_like_zip(bytes)) return {};
+Result<bool> verify_pth(std::span<const std::byte> bytes, std::string_view path, const Progress& progress) {
+  if (!looks_like_zip(bytes)) return false;
   FR_TRY(const ZipArchive archive, ZipArchive::open(bytes, path));
   for (const ZipEntry& entry : archive.entries()) {
     FR_OK(check_crc(entry, path));
@@ -162,7 +162,7 @@ Status verify_pth(std::span<const std::byte> bytes, std::string_view path, const
                    "verification was interrupted (" + std::string(path) + "): start it again"};
     }
   }
-  return {};
+  return true;
 }
 
 }  // namespace fr

@@ -23,7 +23,8 @@ bool looks_like_pth(std::span<const std::byte> bytes);
 // file, whatever it claims.
 Result<Checkpoint> parse_pth(std::span<const std::byte> bytes, std::string_view path);
 
-// Compares every ZIP entry with its CRC-32. Legacy files have no checksums and pass.
-Status verify_pth(std::span<const std::byte> bytes, std::string_view path, const Progress& progress = {});
+// Compares every ZIP entry with its CRC-32. False: a legacy file, which has no checksums.
+Result<bool> verify_pth(std::span<const std::byte> bytes, std::string_view path,
+                        const Progress& progress = {});
 
 }  // namespace fr

@@ -77,6 +77,10 @@ class Bench {
       if (batch < 1 || batch > 4096)
         return usage_error("a batch of " + std::to_string(batch) + " (--batch): give 1 to 4096");
     }
+    if (!(options_.seconds >= 0 && options_.seconds <= 3600))
+      return usage_error(std::to_string(options_.seconds) + " seconds (--seconds): give 0 to 3600");
+    if (!(options_.zeros >= 0 && options_.zeros < 1))
+      return usage_error("a share of " + std::to_string(options_.zeros) + " zeros (--zeros): give 0 to 1");
     if (options_.shape.empty() && options_.zeros != 0) {
       return usage_error("--zeros is for random weights (bench): give --shape too");
     }

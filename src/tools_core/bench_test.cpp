@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "tools_core/bandwidth.h"
 #include "tools_core/build_info.h"
 
@@ -57,6 +59,15 @@ TEST(Bench, RefusesNonsense) {
   options = quick();
   options.zeros = 0.9;  // of a file
   EXPECT_EQ(run_bench(options).error().code, ErrorCode::usage);
+  for (const double wrong : {-1.0, 1e9, std::nan("")}) {
+    options = quick();
+    options.seconds = wrong;
+    EXPECT_EQ(run_bench(options).error().code, ErrorCode::usage) << wrong;
+    options = quick();
+    options.shape = "0.1b";
+    options.zeros = wrong;
+    EXPECT_EQ(run_bench(options).error().code, ErrorCode::usage) << wrong;
+  }
   options = quick();
   options.shape = "5b";
   const auto unknown = run_bench(options);

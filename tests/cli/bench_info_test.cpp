@@ -37,6 +37,16 @@ TEST(Info, VerifyFindsAFlippedByte) {
   EXPECT_EQ(run({frwkv(), "info", bad, "--verify"}).code, 3);
 }
 
+TEST(Info, VerifyClaimsNothingWithoutChecksums) {
+  const Folder folder;
+  const std::string state = folder.path("s.safetensors");
+  ASSERT_EQ(run({frwkv(), "logits", "--tokens", "1", "--state-out", state, "-o", "/dev/null"}).code, 0);
+  const Finished f = run({frwkv(), "info", state, "--verify"});
+  EXPECT_EQ(f.code, 0) << f.err;
+  EXPECT_NE(f.out.find("checksums   none in this format"), std::string::npos) << f.out;
+  EXPECT_FALSE(Json::parse(run({frwkv(), "info", state, "--verify", "--json"}).out)["verified"].get<bool>());
+}
+
 TEST(Info, StatesAreRecognised) {
   const Folder folder;
   const std::string state = folder.path("a.safetensors");

@@ -103,6 +103,7 @@ TEST(Contract, WrongFilesAreNamed) {
     for (const std::string& file : {empty, text, missing, directory}) {
       expect_error(run({frwkv(), command, file}, "hello"), 3, file);
     }
+    EXPECT_NE(run({frwkv(), command, missing}, "hello").err.find("check the path"), std::string::npos);
   }
   expect_error(run({frwkv(), "tokenize", "--vocab", text}), 3, text);
   expect_error(run({frwkv(), "tokenize", "--vocab", missing}), 3, missing);
@@ -155,6 +156,21 @@ TEST(Contract, AliasesOfLlamaCpp) {
 TEST(Contract, OutputThatCannotBeWrittenIsAnError) {
   const Finished f = run({"/bin/sh", "-c", "exec \"$0\" generate -p hi -n 4 > /dev/full", frwkv()});
   expect_error(f, 1, "standard output");
+  for (const char* command : {"info >&-", "generate -p hi -n 2 >&-", "help >&-"}) {
+    expect_error(run({"/bin/sh", "-c", std::string("exec \"$0\" ") + command, frwkv()}), 1,
+                 "standard output");
+  }
+  expect_error(run({frwkv(), "logits", "--tokens", "1", "--state-out", "x", "-o", "x"}), 2, "name two");
+}
+
+TEST(Contract, InputThatCannotBeReadIsAnError) {
+  for (const char* input : {"<&-", "< /"}) {
+    expect_error(run({"/bin/sh", "-c", std::string("exec \"$0\" tokenize ") + input, frwkv()}), 3,
+                 "standard input");
+    const Finished chat = run({"/bin/sh", "-c", std::string("exec \"$0\" chat ") + input, frwkv()});
+    EXPECT_EQ(chat.code, 3);
+    EXPECT_NE(chat.err.find("cannot read standard input"), std::string::npos) << chat.err;
+  }
 }
 
 TEST(OldChat, ArgumentsOf2023) {

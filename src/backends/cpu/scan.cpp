@@ -36,6 +36,7 @@ struct Scan {
   void run(const Frame& f, const Worker& worker, int begin, int end) const {
     Frame inner;
     inner.batch = f.batch;
+    inner.sparse_inputs = f.sparse_inputs;
     body.place(inner, worker.local);
     for (int i = begin; i < end; ++i) {
       const Sequence& s = f.batch->sequences[static_cast<std::size_t>(i)];
