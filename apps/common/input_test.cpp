@@ -147,7 +147,8 @@ TEST_F(Folder, ReadFileNamesWhatIsWrong) {
     FAIL();
   } catch (const faster_rwkv::Error& e) {
     EXPECT_EQ(e.code(), FR_ERROR_FILE);
-    EXPECT_EQ(e.what(), "cannot open the prompt (" + file("none") + "): No such file or directory, check the path");
+    EXPECT_EQ(e.what(),
+              "cannot open the prompt (" + file("none") + "): No such file or directory, check the path");
   }
   EXPECT_THROW(read_file("/", "the prompt"), faster_rwkv::Error);
 }
