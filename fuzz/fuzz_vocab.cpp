@@ -1,10 +1,13 @@
-// Any bytes as a vocabulary, text or msgpack: an error, or a tokenizer whose tokens come back.
+// Any bytes as a vocabulary, text or msgpack: an error, or a tokenizer whose tokens come back. (JSON has a
+// fuzzer of its own: its tokenizers need not give every token back.)
 #include <string_view>
 
 #include "text/tokenizer.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const std::string_view file(reinterpret_cast<const char*>(data), size);
+  const std::size_t begin = file.find_first_not_of(" \t\r\n");
+  if (begin != std::string_view::npos && file[begin] == '{') return 0;
   const auto made = fr::read_tokenizer(file, "fuzz");
   if (!made) {
     const fr::Error& error = made.error();

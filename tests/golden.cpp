@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
@@ -35,8 +36,9 @@ std::vector<float> block(const std::vector<float>& data, const json& where) {
   return {begin, begin + static_cast<std::ptrdiff_t>(n)};
 }
 
-std::vector<GoldenCase> read_cases(const json& expect) {
-  const std::vector<float> data = read_floats(goldens_folder() + "/" + expect["data"].get<std::string>());
+std::vector<GoldenCase> read_cases(const json& expect, const std::string& folder = {}) {
+  const std::vector<float> data =
+      read_floats(goldens_folder() + "/" + folder + expect["data"].get<std::string>());
   std::vector<GoldenCase> cases;
   for (const json& c : expect["cases"]) {
     GoldenCase& out = cases.emplace_back();
@@ -216,6 +218,34 @@ class Checker {
   Worst worst_;
 };
 
+// By the beginning of "format" in cases.json.
+bool is_read(const std::string& format) {
+  constexpr std::array<std::string_view, 6> known{"pth",
+                                                  "chatrwkv-converted pth",
+                                                  "faster-rwkv fr",
+                                                  "safetensors, same names",
+                                                  "safetensors written by web-rwkv",
+                                                  "HF/fla"};
+  return std::any_of(known.begin(), known.end(), [&](std::string_view k) { return format.starts_with(k); });
+}
+
+// rwkv.cpp's trained models with what the official code computes from their weights.
+void add_tiny_files(std::vector<GoldenFile>& files) {
+  const std::string folder = goldens_folder() + "/tiny/";
+  if (!std::filesystem::exists(folder + "cases.json")) return;
+  const json all = read_json(folder + "cases.json");
+  for (const json& f : all["files"]) {
+    GoldenFile& out = files.emplace_back();
+    out.name = f["path"].get<std::string>();
+    out.path = folder + out.name;
+    out.version = f["version"];
+    for (const json& expect : f["expects"]) {
+      const std::string key = expect;
+      if (key.ends_with(".official")) out.cases = read_cases(all["expects"][key], "tiny/");
+    }
+  }
+}
+
 }  // namespace
 
 std::string goldens_folder() { return std::string(FR_SOURCE_DIR) + "/../shared/goldens"; }
@@ -226,10 +256,9 @@ std::vector<GoldenFile> golden_files() {
   const json all = read_json(goldens_folder() + "/cases.json");
   for (const json& f : all["files"]) {
     const std::string format = f["format"], path = f["path"];
-    const bool plain = format.starts_with("pth") || format.starts_with("safetensors, same names");
-    if (!plain || f["expect"].is_null()) continue;
+    if (!is_read(format) || f["expect"].is_null()) continue;
     GoldenFile& out = files.emplace_back();
-    out.name = std::filesystem::path(path).filename();
+    out.name = path.substr(path.find('/') + 1);
     out.path = goldens_folder() + "/" + path;
     if (f.contains("state_file")) {
       out.state_path = goldens_folder() + "/" + f["state_file"].get<std::string>();
@@ -238,6 +267,7 @@ std::vector<GoldenFile> golden_files() {
     out.version = f["version"];
     out.cases = read_cases(all["expects"][f["expect"].get<std::string>()]);
   }
+  add_tiny_files(files);
   return files;
 }
 

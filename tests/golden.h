@@ -31,7 +31,7 @@ struct GoldenFile {
   std::vector<GoldenCase> cases;
 };
 
-// Raw checkpoints (.pth as trained, plain .safetensors) with fp32 expectations. Empty when the folder is not
+// Checkpoints that are read, with fp32 expectations. Empty when the folder is not
 // there.
 std::vector<GoldenFile> golden_files();
 std::string goldens_folder();

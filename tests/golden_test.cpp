@@ -113,12 +113,6 @@ TEST_P(GoldenReverse, OptionalBiasesNoLn0HeadsOf16) {
 TEST(GoldenFiles, OtherLayoutsAreRefusedByName) {
   if (golden_files().empty()) GTEST_SKIP() << "NOT TESTED on converted files: no " << goldens_folder();
   const std::pair<const char*, const char*> cases[] = {
-      {"models/v4_l7.chatrwkv_cuda_fp16.pth", "converted by ChatRWKV"},
-      {"models/v4_l7.chatrwkv_cuda_fp16i8.pth", "converted by ChatRWKV"},
-      {"models/v5_2_l7.chatrwkv_cuda_fp16.pth", "converted by ChatRWKV"},
-      {"models/v6_l7.chatrwkv_cuda_fp16.pth", "converted by ChatRWKV"},
-      {"models/v7_b.webrwkv.st", "RWKV-7 in the web-rwkv layout"},
-      {"models/v7_b.fla/model.safetensors", "RWKV-7 in the Hugging Face (fla) layout"},
       {"models/v6_state_tuned.state.pth", "a tuned initial state, not a model"},
       {"reverse/260123_reverse_L2_only_rwkv7.pth", "RWKV-8 (ROSA)"},
   };

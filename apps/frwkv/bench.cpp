@@ -7,6 +7,7 @@
 #include "commands.h"
 #include "common/interrupt.h"
 #include "common/words.h"
+#include "hub_model.h"
 #include "options.h"
 
 namespace fr::app {
@@ -102,11 +103,10 @@ int run_bench(int argc, char** argv) {
       ->capture_default_str();
   app.add_flag("--json", json, "one JSON object");
   if (!parse(app, argc, argv)) return FR_OK;
-  refuse_download(model);
   if (!model.model.empty() && !options.shape.empty())
     usage("both a model and --shape were given (frwkv bench): give one");
 
-  options.path = model.model;
+  options.path = model_path(model.model, model.offline);
   options.load.strategy = model.strategy;
   options.load.vocab = model.vocab;
   options.load.state = model.state;

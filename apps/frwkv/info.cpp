@@ -3,6 +3,7 @@
 
 #include "commands.h"
 #include "common/words.h"
+#include "hub_model.h"
 #include "options.h"
 
 namespace fr::app {
@@ -21,6 +22,32 @@ std::string pairs(const Json& object) {
   std::string out;
   for (const auto& [key, value] : object.items())
     out += (out.empty() ? "" : ", ") + key + " " + text_of(value);
+  return out;
+}
+
+std::string joined(const Json& list) {
+  std::string out;
+  for (const Json& value : list) out += (out.empty() ? "" : ", ") + text_of(value);
+  return out;
+}
+
+// "safetensors in the layout of fla, 3 files"
+std::string source(const Json& j) {
+  const std::string format = j.value("format", ""), layout = j.value("layout", "official");
+  std::string out = format;
+  if (layout != "official" && layout != format) out += " in the layout of " + layout;
+  if (j.contains("files")) out += ", " + std::to_string(j["files"].size()) + " files";
+  return out;
+}
+
+// ": fp16 30 (1.2 MB), fp32 48 (12 KB)"
+std::string number_formats(const Json& j) {
+  std::string out;
+  if (!j.contains("dtype_table")) return out;
+  for (const Json& share : j["dtype_table"]) {
+    out += (out.empty() ? ": " : ", ") + text_of(share["dtype"]) + " " + text_of(share["tensors"]) + " (" +
+           bytes(share["bytes"].get<std::uint64_t>()) + ")";
+  }
   return out;
 }
 
@@ -47,16 +74,20 @@ void print_model(const Json& j) {
 
 void print_text(const Json& j) {
   line("file", j.value("path", ""));
-  line("format", j.value("format", "") + ", " + bytes(j.value("file_size", std::uint64_t{0})));
+  line("format", source(j) + ", " + bytes(j.value("file_size", std::uint64_t{0})));
   if (j.value("kind", "") == "model")
     print_model(j);
   else
     line("kind", j.value("kind", ""));
   if (j.contains("tensors")) {
-    line("tensors",
-         std::to_string(j["tensors"].size()) + (j.contains("dtypes") ? ": " + pairs(j["dtypes"]) : ""));
+    line("tensors", std::to_string(j["tensors"].size()) + number_formats(j));
+  }
+  if (j.contains("processed")) line("processed", joined(j["processed"]) + ": the values are the converter's");
+  if (j.contains("rescale_every")) {
+    line("rescaled", "the residual stream is halved after every " + text_of(j["rescale_every"]) + " layers");
   }
   line("fingerprint", j.value("fingerprint", ""));
+  if (j.contains("config")) line("config", pairs(j["config"]));
   if (j.contains("metadata")) line("metadata", pairs(j["metadata"]));
   if (j.contains("verified")) line("checksums", j["verified"] ? "right" : "none in this format");
   if (j.contains("notes")) {
@@ -74,8 +105,7 @@ int run_info(int argc, char** argv) {
   app.add_flag("--json", json, "everything, with the list of tensors");
   app.add_flag("--verify", verify, "also read the whole file and check the checksums it stores");
   if (!parse(app, argc, argv)) return FR_OK;
-  refuse_download(model);
-  const std::string text = faster_rwkv::file_info_json(model.model, verify);
+  const std::string text = faster_rwkv::file_info_json(model_path(model.model, model.offline), verify);
   if (json)
     std::puts(text.c_str());
   else

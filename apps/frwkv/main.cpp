@@ -27,7 +27,12 @@ constexpr Program programs[] = {
     {"logits", run_logits, "run tokens, write the raw logits"},
     {"tokenize", run_tokenize, "text to token ids and back"},
     {"info", run_info, "what a model file is"},
+    {"convert", run_convert, "from one file format to another"},
+    {"perplexity", run_perplexity, "how well a model predicts a text"},
     {"bench", run_bench, "measure speed"},
+    {"pull", run_pull, "download a model from Hugging Face"},
+    {"list", run_list, "the models on this machine"},
+    {"doctor", run_doctor, "what this machine offers, and whether a model fits"},
 };
 
 int help() {
@@ -35,7 +40,7 @@ int help() {
   for (const Program& p : programs) std::printf("  %-10s %s\n", p.name, p.summary);
   std::puts(
       "  help       this text; help COMMAND: the options of a command\n"
-      "\nMODEL is a .pth or .safetensors file; the small model that ships when left out.\n"
+      "\nMODEL is a model file or hf:REPO:FILE; the small model that ships when left out.\n"
       "Every option has an environment variable: --top-p is FRWKV_TOP_P. frwkv --version tells the build.");
   return FR_OK;
 }

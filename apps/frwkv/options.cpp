@@ -5,6 +5,7 @@
 
 #include "common/interrupt.h"
 #include "common/words.h"
+#include "hub_model.h"
 
 namespace fr::app {
 namespace {
@@ -91,7 +92,8 @@ std::string plain(const CLI::App& app, std::string message) {
 void usage(const std::string& message) { throw Error(FR_ERROR_USAGE, message); }
 
 void add_model_options(CLI::App& app, ModelOptions& o) {
-  app.add_option("-m,--model,MODEL", o.model, "model file; the small model that ships when left out")
+  app.add_option("-m,--model,MODEL", o.model,
+                 "a model file, or hf:REPO:FILE; the small model that ships when left out")
       ->type_name("FILE");
   app.add_option_function<std::string>(
          "--hf", [&o](const std::string& name) { o.model = "hf:" + name; },
@@ -102,6 +104,8 @@ void add_model_options(CLI::App& app, ModelOptions& o) {
   app.add_flag("--deterministic,!--no-deterministic", o.deterministic,
                "the same numbers for any number of threads, any batch and any chunks");
   app.add_option("--state", o.state, "start from this state: a saved one or a tuned .pth")->type_name("FILE");
+  app.add_flag("--offline,!--no-offline", o.offline,
+               "take hf: models from the cache alone, download nothing");
   app.add_option("--vocab", o.vocab, "vocabulary file, if it is not found by itself")->type_name("FILE");
 }
 
@@ -202,16 +206,10 @@ bool parse(CLI::App& app, int argc, char** argv) {
   return true;
 }
 
-void refuse_download(const ModelOptions& o) {
-  if (!o.model.starts_with("hf:")) return;
-  usage("this version cannot download models (" + o.model +
-        "): 'frwkv pull' comes later; get the file from https://huggingface.co and give its path");
-}
-
 faster_rwkv::Model load_model(const ModelOptions& o) {
-  refuse_download(o);
   if (o.threads < 0)
     usage(std::to_string(o.threads) + " threads (--threads): give 1 or more, or 0 for one per core");
+  const std::string path = model_path(o.model, o.offline);
   ProgressBar bar;
   fr_load_options options = fr_load_options_default();
   const auto or_null = [](const std::string& s) { return s.empty() ? nullptr : s.c_str(); };
@@ -222,7 +220,7 @@ faster_rwkv::Model load_model(const ModelOptions& o) {
   options.deterministic = o.deterministic ? 1 : 0;
   options.progress = &ProgressBar::callback;
   options.user = &bar;
-  return faster_rwkv::Model(o.model, options);
+  return faster_rwkv::Model(path, options);
 }
 
 }  // namespace fr::app

@@ -16,6 +16,7 @@ struct ModelOptions {
   std::string model, strategy, vocab, state;
   int threads = 0;
   bool deterministic = false;
+  bool offline = false;
 };
 
 struct TemplateOptions {
@@ -31,10 +32,8 @@ void add_template_options(CLI::App& app, TemplateOptions& options);
 // over it. False: help was asked for and printed. Throws faster_rwkv::Error (usage).
 bool parse(CLI::App& app, int argc, char** argv);
 
-// "hf:..." names a download, which this version cannot do. Throws faster_rwkv::Error.
-void refuse_download(const ModelOptions& options);
-
-// Loads with a progress bar on terminals. Throws faster_rwkv::Error.
+// Loads with a progress bar on terminals; a model "hf:..." is downloaded if it is not in the cache. Throws
+// faster_rwkv::Error.
 faster_rwkv::Model load_model(const ModelOptions& options);
 
 [[noreturn]] void usage(const std::string& message);  // throws faster_rwkv::Error, exit code 2

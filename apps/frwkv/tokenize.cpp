@@ -3,6 +3,7 @@
 
 #include "commands.h"
 #include "common/files.h"
+#include "hub_model.h"
 #include "options.h"
 #include "token_list.h"
 
@@ -14,11 +15,12 @@ using faster_rwkv::Tokenizer;
 // The vocabulary that a model would use, without loading its weights.
 Tokenizer tokenizer_of(const std::string& model) {
   const auto info = nlohmann::json::parse(faster_rwkv::file_info_json(model));
-  const auto name = info.find("tokenizer");  // a path, "World (built in)", or null
+  const auto name = info.find("tokenizer");  // a path, "World (built in)" or the like, or null
   if (name == info.end() || !name->is_string())
     usage("this model's vocabulary is not known (" + model + "): give it with --vocab");
   const auto path = name->get<std::string>();
-  return Tokenizer::load(path.starts_with("World (") ? "" : path);
+  if (path == "World (built in)") return Tokenizer::load("");
+  return Tokenizer::load(path == "20B (built in)" ? "20b" : path);
 }
 
 }  // namespace
@@ -27,14 +29,15 @@ int run_tokenize(int argc, char** argv) {
   CLI::App app("Turn the bytes of standard input into a JSON array of token ids, or back.", "tokenize");
   std::string vocab, model;
   bool decode = false;
-  app.add_option("--vocab", vocab, "vocabulary file; the World vocabulary when left out")->type_name("FILE");
+  app.add_option("--vocab", vocab, "vocabulary file, or world (when left out), 20b or abc")
+      ->type_name("FILE");
   app.add_option("-m,--model,MODEL", model, "use the vocabulary of this model file")->type_name("FILE");
   app.add_flag("-d,--decode", decode, "a JSON array of ids on standard input, bytes on standard output");
   if (!parse(app, argc, argv)) return FR_OK;
   if (!vocab.empty() && !model.empty())
     usage("both --vocab and --model were given (frwkv tokenize): give one");
 
-  const Tokenizer tokenizer = model.empty() ? Tokenizer::load(vocab) : tokenizer_of(model);
+  const Tokenizer tokenizer = model.empty() ? Tokenizer::load(vocab) : tokenizer_of(model_path(model, false));
   const std::string input = read_stdin();
   if (decode) {
     const std::string text = tokenizer.decode(parse_token_json(input, "standard input"));

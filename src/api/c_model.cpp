@@ -140,7 +140,7 @@ fr_error fr_tokenizer_load(const char* path, fr_tokenizer** out) {
     if (path == nullptr || *path == '\0') {
       impl = builtin_world_tokenizer();
     } else {
-      FR_TRY(impl, load_tokenizer(path));
+      FR_TRY(impl, open_tokenizer(path));
     }
     *out = new fr_tokenizer{std::move(impl)};
     return {};

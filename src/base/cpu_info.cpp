@@ -1,15 +1,19 @@
 #include "base/cpu_info.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <fstream>
 #include <limits>
 #include <set>
 #include <string>
+#include <string_view>
 #include <thread>
 
 #ifdef __linux__
 #include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 #if defined(__x86_64__) || defined(__i386__)
 #include <cpuid.h>
@@ -60,6 +64,38 @@ int within_quota(int cpus) {
   return std::max(1, quota < cpus ? static_cast<int>(std::ceil(quota)) : cpus);
 }
 
+constexpr std::int64_t no_limit = std::numeric_limits<std::int64_t>::max();
+
+// The number that follows a word of a file, times `unit`; no_limit when there is none.
+std::int64_t value_of(const char* path, std::string_view word, std::int64_t unit) {
+  std::ifstream in(path);
+  std::string found, rest;
+  for (std::int64_t value = 0; in >> found >> value; std::getline(in, rest)) {
+    if (found == word) return value * unit;
+  }
+  return no_limit;
+}
+
+// What the control group (version 2, then 1) lets its processes allocate still: the limit less what is in
+// use, without the file pages that the system can drop.
+std::int64_t memory_quota() {
+  struct Files {
+    const char *limit, *used, *details, *droppable;
+  };
+  constexpr Files versions[] = {
+      {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat",
+       "inactive_file"},
+      {"/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+       "/sys/fs/cgroup/memory/memory.stat", "total_inactive_file"}};
+  for (const Files& f : versions) {
+    std::int64_t limit = 0, used = 0;
+    if (!(std::ifstream(f.limit) >> limit) || !(std::ifstream(f.used) >> used)) continue;  // "max": no limit
+    const std::int64_t droppable = value_of(f.details, f.droppable, 1);
+    return limit - used + (droppable == no_limit ? 0 : std::min(droppable, used));
+  }
+  return no_limit;
+}
+
 // The processors of the affinity mask.
 std::set<int> affinity() {
   std::set<int> cpus;
@@ -76,6 +112,16 @@ std::set<int> affinity() {
       cpus.insert(i);
   }
   return cpus;
+}
+
+// The number behind a word in a file of "word number" lines; -1 if it is not there.
+std::int64_t keyed_number(const std::string& path, const std::string& key) {
+  std::ifstream file(path);
+  std::string word, rest;
+  for (std::int64_t n = 0; file >> word >> n; std::getline(file, rest)) {
+    if (word == key) return n;
+  }
+  return -1;
 }
 
 }  // namespace
@@ -99,13 +145,45 @@ int available_cores() {
   return within_quota(static_cast<int>(cores.size()));
 }
 
-std::int64_t available_memory() {
-  std::ifstream info("/proc/meminfo");
-  std::string key, unit;
-  for (std::int64_t kib = 0; info >> key >> kib; std::getline(info, unit)) {
-    if (key == "MemAvailable:") return kib * 1024;
+AmxPermission request_amx() {
+#if defined(__x86_64__) && defined(__linux__)
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  constexpr unsigned tiles = 1u << 24;  // AMX-TILE
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d & tiles) == 0) return AmxPermission::no_amx;
+  constexpr long request = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  return ::syscall(SYS_arch_prctl, request, tile_data) == 0 ? AmxPermission::granted : AmxPermission::refused;
+#else
+  return AmxPermission::no_amx;
+#endif
+}
+
+MemoryInfo memory_info() {
+  constexpr std::int64_t unknown = std::numeric_limits<std::int64_t>::max();
+  MemoryInfo m{unknown, unknown, unknown};
+  if (const auto total = keyed_number("/proc/meminfo", "MemTotal:"); total >= 0) m.total = total * 1024;
+  if (const auto n = keyed_number("/proc/meminfo", "MemAvailable:"); n >= 0) m.available = n * 1024;
+  // Control groups, version 2, then 1. Of the memory in use, file pages that were not touched lately are
+  // given back first.
+  const std::string v2 = "/sys/fs/cgroup/", v1 = "/sys/fs/cgroup/memory/";
+  for (const auto& [limit_file, use_file, stat_file, key] :
+       {std::array{v2 + "memory.max", v2 + "memory.current", v2 + "memory.stat",
+                   std::string("inactive_file")},
+        std::array{v1 + "memory.limit_in_bytes", v1 + "memory.usage_in_bytes", v1 + "memory.stat",
+                   std::string("total_inactive_file")}}) {
+    std::int64_t limit = 0, used = 0;
+    if (!(std::ifstream(limit_file) >> limit) || !(std::ifstream(use_file) >> used)) continue;
+    if (limit >= m.total) break;  // version 1 writes a huge number for "none"
+    m.limit = limit;
+    const std::int64_t given_back = std::max<std::int64_t>(0, keyed_number(stat_file, key));
+    m.available = std::clamp<std::int64_t>(limit - used + given_back, 0, m.available);
+    break;
   }
-  return std::numeric_limits<std::int64_t>::max();
+  return m;
+}
+
+std::int64_t available_memory() {
+  const std::int64_t system = value_of("/proc/meminfo", "MemAvailable:", 1024);
+  return std::max(std::int64_t{0}, std::min(system, memory_quota()));
 }
 
 }  // namespace fr

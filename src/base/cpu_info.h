@@ -19,7 +19,17 @@ int available_cpus();
 // threads.
 int available_cores();
 
-// Bytes that can be allocated without swapping, as the system estimates it; INT64_MAX when it does not say.
-std::int64_t available_memory();
+// AMX needs the kernel's permission before the first tile instruction, once per process (Linux 5.16).
+enum class AmxPermission { no_amx, granted, refused };
+AmxPermission request_amx();
+
+// Bytes. Values that the system does not tell are INT64_MAX.
+struct MemoryInfo {
+  std::int64_t total = 0;      // of the machine
+  std::int64_t limit = 0;      // of the control group of this process
+  std::int64_t available = 0;  // can be allocated without swapping, within the limit; an estimate
+};
+MemoryInfo memory_info();
+std::int64_t available_memory();  // memory_info().available
 
 }  // namespace fr

@@ -40,6 +40,14 @@ TEST(CpuInfo, FeaturesAreNested) { EXPECT_TRUE(cpu_features().avx2 || !cpu_featu
 
 TEST(CpuInfo, MemoryIsPlausible) { EXPECT_GT(available_memory(), std::int64_t{1} << 20); }
 
+TEST(CpuInfo, MemoryIsWithinItsLimits) {
+  const MemoryInfo m = memory_info();
+  EXPECT_LE(m.available, m.total);
+  EXPECT_LE(m.available, m.limit);
+}
+
+TEST(CpuInfo, AmxAnswersTheSameTwice) { EXPECT_EQ(request_amx(), request_amx()); }
+
 TEST(AlignedBuffer, AlignsAndMoves) {
   for (const std::size_t bytes : {std::size_t{1}, std::size_t{100}, std::size_t{5} << 20}) {
     auto made = AlignedBuffer::allocate(bytes, "test");

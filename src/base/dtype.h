@@ -1,4 +1,5 @@
-// Number formats of stored tensors and their conversions to float32 (IEEE, round to nearest even).
+// Number formats of stored tensors: plain numbers, and the block formats of GGUF files (base/quant.h).
+// Conversions of the 16-bit formats to float32 and back (IEEE, round to nearest even).
 #pragma once
 #include <bit>
 #include <cstddef>
@@ -7,32 +8,56 @@
 
 namespace fr {
 
-enum class DType : std::uint8_t { f32, f16, bf16, f64, i64, i32, i16, i8, u8, boolean };
+enum class DType : std::uint8_t {
+  f32,
+  f16,
+  bf16,
+  f64,
+  i64,
+  i32,
+  i16,
+  i8,
+  u8,
+  boolean,
+  q8_0,
+  q4_0,
+  q4_1,
+  q5_0,
+  q5_1,
+  q2_k,
+  q3_k,
+  q4_k,
+  q5_k,
+  q6_k,
+  iq4_nl,
+};
 
-constexpr std::size_t dtype_size(DType t) {
-  switch (t) {
-    case DType::f64:
-    case DType::i64:
-      return 8;
-    case DType::f32:
-    case DType::i32:
-      return 4;
-    case DType::f16:
-    case DType::bf16:
-    case DType::i16:
-      return 2;
-    default:
-      return 1;
-  }
-}
-constexpr std::string_view dtype_name(DType t) {
-  constexpr std::string_view names[] = {"fp32",  "fp16",  "bf16", "fp64",  "int64",
-                                        "int32", "int16", "int8", "uint8", "bool"};
-  return names[static_cast<std::size_t>(t)];
-}
+namespace detail {
+struct DTypeTraits {
+  std::string_view name;
+  std::uint8_t size;        // bytes of a number, or of a block
+  std::uint16_t block = 1;  // numbers in a block
+};
+inline constexpr DTypeTraits dtype_traits[] = {
+    {"fp32", 4},        {"fp16", 2},        {"bf16", 2},        {"fp64", 8},        {"int64", 8},
+    {"int32", 4},       {"int16", 2},       {"int8", 1},        {"uint8", 1},       {"bool", 1},
+    {"q8_0", 34, 32},   {"q4_0", 18, 32},   {"q4_1", 20, 32},   {"q5_0", 22, 32},   {"q5_1", 24, 32},
+    {"q2_k", 84, 256},  {"q3_k", 110, 256}, {"q4_k", 144, 256}, {"q5_k", 176, 256}, {"q6_k", 210, 256},
+    {"iq4_nl", 18, 32},
+};
+constexpr const DTypeTraits& traits(DType t) { return dtype_traits[static_cast<std::size_t>(t)]; }
+}  // namespace detail
+
+// Numbers that are stored together: 1, or the length of a block along a row.
+constexpr std::int64_t block_size(DType t) { return detail::traits(t).block; }
+// Bytes of one number, or of one block.
+constexpr std::size_t dtype_size(DType t) { return detail::traits(t).size; }
+constexpr std::string_view dtype_name(DType t) { return detail::traits(t).name; }
+
+constexpr bool is_float_dtype(DType t) { return t <= DType::bf16; }
+constexpr bool is_block_dtype(DType t) { return t >= DType::q8_0; }
 // The formats that a model's weights may have.
-constexpr bool is_weight_dtype(DType t) { return t == DType::f32 || t == DType::f16 || t == DType::bf16; }
-
+constexpr bool is_weight_dtype(DType t) { return is_float_dtype(t) || is_block_dtype(t); }
 inline float bf16_to_float(std::uint16_t h) {
   return std::bit_cast<float>(static_cast<std::uint32_t>(h) << 16);
 }

@@ -167,7 +167,7 @@ TEST(Binder, NamesFileAndTensorOfTheFirstProblem) {
             std::string::npos);
   dtype.binder.vec("steps", v, 1, 1);
   EXPECT_NE(
-      dtype.error().find("tensor blocks.0.steps: expected fp32, fp16 or bf16 numbers, found int32 (m.pth): "),
+      dtype.error().find("tensor blocks.0.steps: expected weights, found numbers of type int32 (m.pth): "),
       std::string::npos);
   rank.binder.factor("key.weight", m, 3, rank.binder.dim("gone", 1));
   EXPECT_NE(rank.error().find("expected shape [3, rank], found [3, 2]"), std::string::npos) << rank.error();

@@ -89,9 +89,9 @@ const TensorView* Binder::find(const std::string& name) {
     return nullptr;
   }
   used_.insert(t->name);
-  if (!is_weight_dtype(t->dtype)) {
-    fail(name, "expected fp32, fp16 or bf16 numbers, found " + std::string(dtype_name(t->dtype)),
-         "this file is quantised or converted, get the original");
+  if (!t->readable()) {
+    fail(name, "expected weights, found numbers of type " + std::string(dtype_name(t->dtype)),
+         not_this_model);
     return nullptr;
   }
   if (t->shares_elements()) {
@@ -121,6 +121,7 @@ void Binder::add_vec(const std::string& name, Vec& v, int heads, int cols, Trans
   }
   std::vector<float> stored(static_cast<std::size_t>(t->size())), values(static_cast<std::size_t>(flat[0]));
   t->read(0, stored);
+  if (t->processed) transform = Transform::none;
   const std::size_t repeat = values.size() / stored.size();
   for (std::size_t i = 0; i < values.size(); ++i) values[i] = transformed(stored[i / repeat], transform);
   Result<Tensor> added = store_(layer_).add_vector(values, {{1, heads, cols}});
@@ -180,9 +181,13 @@ void Binder::factor(const std::string& name, Mat& m, int in, int out, int i) {
     return fail(name, "expected shape " + shape_string(expected) + ", found " + t->shape_string(),
                 not_this_model);
   }
-  TensorView view{t->name, t->dtype, {out, in}, {t->stride[rank - 1], t->stride[rank - 2]}, t->data};
-  if (sliced) view.data += static_cast<std::size_t>(i * t->stride[0]) * dtype_size(t->dtype);
-  add_mat(view, m, MatRole::plain);
+  TensorView view = *t;
+  if (sliced) {
+    view = t->rows(i, i + 1);
+    view.shape.erase(view.shape.begin());
+    view.stride.erase(view.stride.begin());
+  }
+  add_mat(view.transposed(), m, MatRole::low_rank);
 }
 
 Status Binder::finish() const {

@@ -21,6 +21,7 @@ enum class MatRole : std::uint8_t {
   head,
   embedding,     // rows are looked up, never multiplied: stays in the file's mapping
   sparse_input,  // its input is a squared ReLU (ffn.value): rows of zero inputs may be skipped
+  low_rank,      // a factor of a low-rank pair: small, and not worth fewer than 16 bits
 };
 
 struct Vec {

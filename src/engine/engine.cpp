@@ -1,8 +1,11 @@
 #include "engine/engine.h"
 
 #include <algorithm>
+#include <map>
 #include <utility>
 
+#include "base/cpu_info.h"
+#include "core/storage.h"
 #include "engine/fingerprint.h"
 #include "engine/locate.h"
 #include "engine/state_file.h"
@@ -13,17 +16,16 @@ namespace {
 
 // The number format that most of the numbers have.
 DType main_dtype(const Checkpoint& file) {
-  std::int64_t count[3] = {};
-  constexpr DType types[3] = {DType::f32, DType::f16, DType::bf16};
-  for (const TensorView& t : file.tensors) {
-    for (std::size_t i = 0; i < 3; ++i) count[i] += t.dtype == types[i] ? t.size() : 0;
-  }
-  return types[std::max_element(count, count + 3) - count];
+  std::map<DType, std::int64_t> count;
+  for (const TensorView& t : file.tensors) count[t.dtype] += t.readable() ? t.size() : 0;
+  const auto most = std::max_element(count.begin(), count.end(),
+                                     [](const auto& a, const auto& b) { return a.second < b.second; });
+  return most == count.end() ? DType::f32 : most->first;
 }
 
 std::int64_t count_parameters(const Checkpoint& file) {
   std::int64_t n = 0;
-  for (const TensorView& t : file.tensors) n += is_weight_dtype(t.dtype) ? t.size() : 0;
+  for (const TensorView& t : file.tensors) n += t.readable() ? t.size() : 0;
   return n;
 }
 
@@ -39,20 +41,35 @@ Result<std::shared_ptr<Engine>> Engine::make(Checkpoint file, const LoadOptions&
   engine->path_ = file.path;
   engine->format_ = file.format;
   engine->max_states_ = options.max_states;
-  engine->mapped_ = file.file;
+  engine->files_ = file.files;
   engine->file_dtype_ = main_dtype(file);
   engine->n_parameters_ = count_parameters(file);
   FR_TRY(engine->model_, make_model(file));
-  FR_TRY(engine->tokenizer_, find_tokenizer(options.vocab, file.path, engine->info().n_vocab));
+  FR_TRY(engine->tokenizer_, find_tokenizer(options.vocab, file, engine->info().n_vocab));
   engine->fingerprint_ = model_fingerprint(file);
   FR_OK(engine->load_weights(file, options));
   FR_OK(engine->set_initial_state(file, options));
   return engine;
 }
 
+// One line about the dtype that was chosen, if it is not that of the file.
+void Engine::tell_about(DType chosen) const {
+  const bool same = chosen == file_dtype_ || (chosen == int4_weights && file_dtype_ == DType::q4_0);
+  if (same) return;
+  log(LogLevel::info,
+      "the file's " + std::string(dtype_name(file_dtype_)) + " weights become " +
+          std::string(storage_name(chosen)) + " while loading" +
+          (is_float_dtype(file_dtype_) ? ", since 70 % of the free memory cannot hold them" : "") + " (" +
+          path_ + "): choose with --strategy");
+}
+
 Status Engine::load_weights(const Checkpoint& file, const LoadOptions& options) {
   const int n_layer = info().n_layer;
-  FR_TRY(segments_, parse_strategy(options.strategy, file_dtype_, n_layer));
+  const std::int64_t table = std::int64_t{info().n_vocab} * info().n_embd, free = available_memory();
+  const DType automatic = automatic_dtype(file_dtype_, n_parameters_ - table, free);
+  FR_TRY(segments_, parse_strategy(options.strategy, automatic, n_layer));
+  if (std::any_of(segments_.begin(), segments_.end(), [](const Segment& s) { return s.automatic; }))
+    tell_about(automatic);
   for (const Segment& segment : segments_) {
     FR_TRY(const Backend* backend, find_backend(segment.device));
     FR_TRY(auto device, backend->create({segment.dtype, options.threads}));
@@ -125,8 +142,11 @@ OpCounts Engine::op_counts() const {
 
 // Reading a mapping beyond the end of its file kills the process: see first that the file was not cut.
 Status Engine::check_file() const {
-  if (!mapped_ || mapped_->size_on_disk() >= mapped_->bytes().size()) return {};
-  return file_error("the model file was cut while it was in use (" + path_ + "): load it again");
+  for (const auto& file : files_) {
+    if (file->size_on_disk() >= file->bytes().size()) continue;
+    return file_error("the model file was cut while it was in use (" + file->path() + "): load it again");
+  }
+  return {};
 }
 
 Result<Batch> Engine::make_batch(std::span<const SequenceInput> sequences) const {

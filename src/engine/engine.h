@@ -73,6 +73,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
  private:
   friend class State;
   Engine() = default;
+  void tell_about(DType chosen) const;
   Status load_weights(const Checkpoint& file, const LoadOptions& options);
   Status set_initial_state(const Checkpoint& file, const LoadOptions& options);
   Status check_file() const;
@@ -91,7 +92,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
 
   mutable std::mutex mutex_;
   std::string path_, format_, fingerprint_;
-  std::shared_ptr<const MappedFile> mapped_;  // null when the tensors were made in memory
+  std::vector<std::shared_ptr<const MappedFile>> files_;  // empty when the tensors were made in memory
   DType file_dtype_ = DType::f32;
   std::int64_t n_parameters_ = 0;
   std::unique_ptr<Model> model_;

@@ -2,6 +2,7 @@
 
 #include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "engine/fingerprint.h"
 #include "engine/locate.h"
@@ -30,7 +31,7 @@ void add_model(Json& out, const Checkpoint& file, const Model& model) {
   out["state_size"] = model.state().size;
   out["state_bytes"] = model.state().size * std::int64_t{4};
   out["fingerprint"] = model_fingerprint(file);
-  const auto tokenizer = find_tokenizer("", file.path, info.n_vocab);
+  const auto tokenizer = find_tokenizer("", file, info.n_vocab);
   if (tokenizer.ok() && *tokenizer) {
     out["tokenizer"] = (*tokenizer)->name();
   } else {
@@ -49,19 +50,61 @@ std::string kind_without_model(const Checkpoint& file) {
   return file.tensors.empty() ? "" : "tuned state";
 }
 
+// What the tensors of one number format add up to.
+struct Share {
+  std::int64_t tensors = 0, parameters = 0;
+  std::uint64_t bytes = 0;
+};
+
 void add_tensors(Json& out, const Checkpoint& file) {
-  std::map<std::string, std::int64_t> dtypes;
+  std::map<std::string, Share> shares;
+  std::set<const std::byte*> seen;  // a head that is the embedding counts once
   std::int64_t parameters = 0;
   Json tensors = Json::array();
   for (const TensorView& t : file.tensors) {
-    ++dtypes[std::string(dtype_name(t.dtype))];
-    parameters += t.size();
     tensors.push_back({{"name", t.name}, {"dtype", dtype_name(t.dtype)}, {"shape", t.shape}});
+    if (t.size() > 0 && !seen.insert(t.data).second) continue;
+    Share& share = shares[std::string(dtype_name(t.dtype))];
+    ++share.tensors;
+    share.parameters += t.size();
+    share.bytes += static_cast<std::uint64_t>(t.size() / block_size(t.dtype)) * dtype_size(t.dtype);
+    parameters += t.size();
   }
   out["n_parameters"] = parameters;
-  out["dtypes"] = dtypes;
-  if (!file.metadata.empty()) out["metadata"] = file.metadata;
+  for (const auto& [dtype, share] : shares) {
+    out["dtypes"][dtype] = share.tensors;
+    out["dtype_table"].push_back({{"dtype", dtype},
+                                  {"tensors", share.tensors},
+                                  {"parameters", share.parameters},
+                                  {"bytes", share.bytes}});
+  }
   out["tensors"] = std::move(tensors);
+}
+
+// Where the tensors come from and what another program has made of them.
+void add_source(Json& out, const Checkpoint& file) {
+  out["format"] = file.format;
+  out["layout"] = file.layout;
+  out["file_size"] = file.file_size();
+  if (file.files.size() > 1) {
+    for (const auto& part : file.files) out["files"].push_back(part->path());
+  }
+  if (file.rescale_every > 0) out["rescale_every"] = file.rescale_every;
+  std::set<std::string> processed;
+  for (const TensorView& t : file.tensors) {
+    if (t.processed)
+      processed.insert(t.name.starts_with("blocks.") ? t.name.substr(t.name.find('.', 7) + 1) : t.name);
+  }
+  if (!processed.empty()) out["processed"] = processed;
+}
+
+// What config.json said stands apart from what the weight files say of themselves.
+void add_metadata(Json& out, const Checkpoint& file) {
+  constexpr std::string_view config = "config.";
+  for (const auto& [key, value] : file.metadata) {
+    const bool from_config = key.starts_with(config);
+    out[from_config ? "config" : "metadata"][from_config ? key.substr(config.size()) : key] = value;
+  }
 }
 
 }  // namespace
@@ -70,8 +113,7 @@ Result<std::string> file_info_json(const std::string& path, bool verify) {
   FR_TRY(const Checkpoint file, open_checkpoint(path));
   Json out;
   out["path"] = path;
-  out["format"] = file.format;
-  out["file_size"] = file.file->bytes().size();
+  add_source(out, file);
   Json notes = file.notes;
   const std::string other = kind_without_model(file);
   if (other.empty()) {
@@ -86,6 +128,7 @@ Result<std::string> file_info_json(const std::string& path, bool verify) {
     FR_TRY(const bool compared, verify_checkpoint(file));
     out["verified"] = compared;
   }
+  add_metadata(out, file);
   add_tensors(out, file);
   return out.dump(2, ' ', false, Json::error_handler_t::replace);
 }

@@ -29,7 +29,7 @@ std::vector<float> sample_values(const TensorView& t) {
 std::string model_fingerprint(const Checkpoint& file) {
   std::vector<const TensorView*> tensors;
   for (const TensorView& t : file.tensors) {
-    if (is_weight_dtype(t.dtype)) tensors.push_back(&t);
+    if (t.readable()) tensors.push_back(&t);
   }
   std::sort(tensors.begin(), tensors.end(), [](const auto* a, const auto* b) { return a->name < b->name; });
   const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> hash(XXH3_createState(), &XXH3_freeState);

@@ -76,7 +76,8 @@ class Generator {
   }
 
   bool is_stop(std::int32_t token) const {
-    return (token == kEndOfText && !options_.ignore_eos) ||
+    const std::int32_t end = tokenizer_ ? tokenizer_->end_of_text() : kEndOfText;
+    return (token == end && !options_.ignore_eos) ||
            std::ranges::count(options_.stop_tokens, token) > 0;
   }
 

@@ -2,9 +2,17 @@
 
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
+#include <string_view>
 #include <vector>
+
+#include "formats/formats.h"
+#include "text/abc_tokenizer.h"
+#include "text/gguf_vocabulary.h"
+#include "text/vocabulary.h"
 
 namespace fr {
 namespace {
@@ -25,6 +33,32 @@ fs::path own_folder() {
   std::error_code error;
   const fs::path self = fs::canonical(info.dli_fname, error);
   return error ? fs::path{} : self.parent_path();
+}
+
+bool is_gguf(const std::string& path) {
+  char magic[4] = {};
+  std::ifstream file(path, std::ios::binary);
+  return file.read(magic, 4) && std::string_view(magic, 4) == "GGUF";
+}
+
+// Its name is the path of the model, which open_tokenizer takes.
+Result<std::shared_ptr<const Tokenizer>> embedded_tokenizer(const Checkpoint& model) {
+  const auto kind = model.metadata.find("tokenizer.ggml.model");
+  return tokenizer_from_gguf(kind == model.metadata.end() ? "" : kind->second, model.tokens, model.path);
+}
+
+// Null when none can be read: folders of World models often have a tokenizer.json that means code to be run.
+std::shared_ptr<const Tokenizer> tokenizer_in_folder(const fs::path& folder) {
+  for (const char* name : {"rwkv_vocab_v20230424.txt", "vocab.txt", "tokenizer.json"}) {
+    if (!is_there(folder / name)) continue;
+    if (auto made = load_tokenizer((folder / name).string())) return *made;
+  }
+  return nullptr;
+}
+
+// ABC has as many characters as the model has entries.
+std::shared_ptr<const Tokenizer> abc_for(int n_vocab) {
+  return builtin_abc_tokenizer(std::min(static_cast<std::size_t>(n_vocab), kMaxTokenId));
 }
 
 }  // namespace
@@ -48,21 +82,35 @@ Result<std::string> shipped_model() {
 
 bool is_shipped_model(const std::string& path) { return fs::path(path).filename() == shipped_name; }
 
-Result<std::shared_ptr<const Tokenizer>> find_tokenizer(const std::string& vocab,
-                                                        const std::string& model_path, int n_vocab) {
+Result<std::shared_ptr<const Tokenizer>> open_tokenizer(const std::string& vocab) {
+  if (!is_gguf(vocab)) return load_tokenizer(vocab);
+  FR_TRY(const Checkpoint model, open_checkpoint(vocab));
+  return embedded_tokenizer(model);
+}
+
+Result<std::shared_ptr<const Tokenizer>> find_tokenizer(const std::string& vocab, const Checkpoint& model,
+                                                        int n_vocab) {
+  const fs::path beside = fs::path(model.path).replace_extension(".vocab.txt");
   std::shared_ptr<const Tokenizer> found;
-  const fs::path beside = fs::path(model_path).replace_extension(".vocab.txt");
   if (!vocab.empty()) {
-    FR_TRY(found, load_tokenizer(vocab));
+    FR_TRY(found, open_tokenizer(vocab));
+    if (dynamic_cast<const AbcTokenizer*>(found.get()) != nullptr) found = abc_for(n_vocab);
   } else if (is_there(beside)) {
     FR_TRY(found, load_tokenizer(beside.string()));
+  } else if (auto in_folder = tokenizer_in_folder(model.path)) {
+    found = std::move(in_folder);
+  } else if (!model.tokens.empty()) {
+    FR_TRY(found, embedded_tokenizer(model));
   } else if (n_vocab >= 65529 && n_vocab <= 65536) {
     found = builtin_world_tokenizer();
+  } else if (n_vocab >= 50277 && n_vocab <= 50304) {
+    found = builtin_20b_tokenizer();
   }
   if (!found) return found;
-  // Models have a few rows more than their vocabulary (World: 65530 of 65536), never far more, never fewer.
+  // Models have a few rows more than their vocabulary (World: 65530 of 65536), never fewer, and never so many
+  // more that 20B would fit a World model.
   const auto entries = static_cast<std::int64_t>(found->vocab_size());
-  if (entries > n_vocab || entries * 4 < std::int64_t{n_vocab} * 3) {
+  if (entries > n_vocab || entries * 8 < std::int64_t{n_vocab} * 7) {
     return file_error("the vocabulary has " + std::to_string(entries) + " entries, the model " +
                       std::to_string(n_vocab) + " (" + found->name() +
                       "): give the model's own with --vocab");

@@ -3,6 +3,7 @@
 #include <memory>
 #include <string>
 
+#include "base/checkpoint.h"
 #include "base/result.h"
 #include "models/model.h"
 #include "text/tokenizer.h"
@@ -14,10 +15,19 @@ namespace fr {
 Result<std::string> shipped_model();
 bool is_shipped_model(const std::string& path);  // by the name of the file
 
-// `vocab` if it is not empty; else "<model without ending>.vocab.txt" if it exists; else the built-in World
-// vocabulary if the model has 65529 to 65536 entries; else null. Error: a vocabulary that does
-// not fit: more entries than the model, or less than three quarters of them.
-Result<std::shared_ptr<const Tokenizer>> find_tokenizer(const std::string& vocab,
-                                                        const std::string& model_path, int n_vocab);
+// What --vocab names: a vocabulary file or a built-in one (load_tokenizer), or a GGUF model with its
+// vocabulary.
+Result<std::shared_ptr<const Tokenizer>> open_tokenizer(const std::string& vocab);
+
+// The vocabulary of a model, the first that there is of:
+// 1. `vocab`, if it is not empty;
+// 2. "<model without ending>.vocab.txt"; in a model that is a folder the first of rwkv_vocab_v20230424.txt,
+//    vocab.txt and tokenizer.json that can be read;
+// 3. the one inside the model (GGUF);
+// 4. the built-in one: World for 65529 to 65536 entries, 20B for 50277 to 50304.
+// Null when there is none. Error: one of 1 to 3 that cannot be read, or does not fit: more entries than the
+// model has, or less than seven eighths of them.
+Result<std::shared_ptr<const Tokenizer>> find_tokenizer(const std::string& vocab, const Checkpoint& model,
+                                                        int n_vocab);
 
 }  // namespace fr

@@ -50,14 +50,39 @@ Status check_identity(const Checkpoint& file, const Engine& engine) {
   return {};
 }
 
-Status check_values(const Checkpoint& file, std::span<const float> values) {
-  if (metadata_value(file, "rwkv.checksum") != checksum_of(values)) {
-    return refuse(file.path, "the state is damaged: its checksum does not fit", "save it again");
-  }
+Status check_finite(const Checkpoint& file, std::span<const float> values) {
   for (const float v : values) {
     if (!std::isfinite(v)) return refuse(file.path, "the state holds NaN or infinity", "save it again");
   }
   return {};
+}
+
+Status check_values(const Checkpoint& file, std::span<const float> values) {
+  if (metadata_value(file, "rwkv.checksum") != checksum_of(values)) {
+    return refuse(file.path, "the state is damaged: its checksum does not fit", "save it again");
+  }
+  return check_finite(file, values);
+}
+
+// A state that faster-rwkv saved. It does not say of which model, but has its blocks in this order and these
+// layouts.
+Result<StateFile> faster_rwkv_state(const Checkpoint& file, const Engine& engine) {
+  const StateSpec& spec = engine.state_spec();
+  StateFile out;
+  out.values.resize(static_cast<std::size_t>(spec.size));
+  for (const StateBlock& block : spec.blocks) {
+    const TensorView* t = file.find(block.name);
+    const bool fits = t != nullptr && is_float_dtype(t->dtype) && file.tensors.size() == spec.blocks.size() &&
+                      std::equal(t->shape.begin(), t->shape.end(), block.shape.begin(), block.shape.end());
+    if (!fits) {
+      return refuse(file.path, "the state of faster-rwkv is not of a model like this one",
+                    "load it with the model that made it");
+    }
+    t->read(0, std::span(out.values)
+                   .subspan(static_cast<std::size_t>(block.offset), static_cast<std::size_t>(block.size)));
+  }
+  FR_OK(check_finite(file, out.values));
+  return out;
 }
 
 }  // namespace
@@ -91,6 +116,7 @@ Result<StateFile> read_state_file(const std::string& path, const Engine& engine)
 Result<StateFile> to_state(const Checkpoint& file, const Engine& engine) {
   const std::string& path = file.path;
   StateFile out;
+  if (file.format == "fr" && file.find("emb.weight") == nullptr) return faster_rwkv_state(file, engine);
   if (!file.metadata.contains("rwkv.version")) {
     FR_TRY(out.values, tuned_state(file, engine.model()));
     if (out.values.empty()) {

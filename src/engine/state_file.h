@@ -25,7 +25,8 @@ struct StateFile {
 Status write_state_file(const std::string& path, const Engine& engine, std::span<const float> values,
                         std::uint64_t tokens_seen, const std::map<std::string, std::string>& extra = {});
 
-// A state file of this model, or a tuned initial state (.pth or .safetensors with blocks.N.att.time_state).
+// A state file of this model, a tuned initial state (.pth or .safetensors with blocks.N.att.time_state), or a
+// state that faster-rwkv saved in 2023 (formats/fr_msgpack.h; it says nothing of its model but the sizes).
 // Errors name what does not fit: another model or version, a missing or unknown tensor, a wrong shape, a
 // wrong checksum, NaN.
 Result<StateFile> read_state_file(const std::string& path, const Engine& engine);

@@ -5,9 +5,11 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <random>
 
 #include "engine/test_model.h"
+#include "formats/formats.h"
 #include "formats/safetensors.h"
 
 namespace fr {
@@ -103,6 +105,34 @@ TEST_F(StateFileTest, RefusesAnotherModelsState) {
   EXPECT_NE(load_error(path("other")).find("another model"), std::string::npos);
   EXPECT_NE(load_error(shipped_path()).find("neither a saved state nor a tuned one"), std::string::npos);
   EXPECT_NE(load_error(path("missing")).find("missing"), std::string::npos);
+}
+
+// States of faster-rwkv, and the logits that follow (tools/make_chatrwkv_fixtures.py).
+TEST_F(StateFileTest, ReadsStatesOfFasterRwkv) {
+  const std::string fixtures = FR_SOURCE_DIR "/src/formats/testdata/chatrwkv/";
+  std::ifstream in(fixtures + "expected.json");
+  const auto expected = nlohmann::json::parse(in);
+  const auto tokens = expected["tokens"].get<std::vector<std::int32_t>>();
+  LoadOptions options;
+  options.strategy = "reference fp32";
+  for (const char* name : {"v4_fp32.state", "v5_1_fp16.state"}) {
+    const auto& e = expected["files"][name];
+    auto file = open_checkpoint(fixtures + e["model"].get<std::string>());
+    ASSERT_TRUE(file.ok()) << file.error().message;
+    const auto engine = Engine::make(std::move(*file), options);
+    ASSERT_TRUE(engine.ok()) << engine.error().message;
+    State state = new_state(*engine);
+    const Status loaded = load_state(state, fixtures + name);
+    ASSERT_TRUE(loaded.ok()) << loaded.error().message;
+    const auto& rows = e["logits"];
+    feed(state, std::span(tokens).subspan(tokens.size() - rows.size(), rows.size() - 1));
+    std::vector<float> logits(static_cast<std::size_t>((*engine)->info().n_vocab));
+    const SequenceInput last{&state, std::span(tokens).last(1), Want::last};
+    ASSERT_TRUE((*engine)->step({&last, 1}, logits).ok());
+    for (std::size_t i = 0; i < logits.size(); ++i)
+      EXPECT_NEAR(logits[i], rows.back()[i].get<float>(), 1e-4) << name;
+    EXPECT_NE(load_error(fixtures + name).find("not of a model like this one"), std::string::npos);
+  }
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "backends/backend.h"
+#include "core/storage.h"
 
 namespace fr {
 namespace {
@@ -33,26 +34,29 @@ Error bad(std::string_view strategy, const std::string& what) {
                      "\"): use e.g. \"cpu fp16\" or \"cpu fp32 *8 -> cpu bf16\"");
 }
 
-Result<DType> parse_dtype(std::string_view word, std::string_view strategy, const Backend& backend,
-                          DType file_dtype) {
-  const bool quantised =
-      word == "int8" || word == "int4" || word == "i8" || word.ends_with("i8") || word.ends_with("i4");
-  if (quantised) {
-    return usage_error("int8 and int4 weights are not in this version (strategy \"" + std::string(strategy) +
-                       "\"): use fp16, bf16 or fp32");
+// ChatRWKV's words name the arithmetic too (fp16i8, fp32i8, fp16i4); other programs name the blocks.
+std::string_view without_arithmetic(std::string_view word) {
+  for (const std::string_view arithmetic : {"fp16", "fp32", "bf16"}) {
+    const std::string_view rest = word.starts_with(arithmetic) ? word.substr(arithmetic.size()) : word;
+    if (rest == "i8" || rest == "q8_0") return storage_name(int8_weights);
+    if (rest == "i4" || rest == "q4_k") return storage_name(int4_weights);
   }
-  if (word == "auto") return file_dtype;
-  for (const DType t : backend.dtypes) {
-    if (word == dtype_name(t)) return t;
-  }
+  return word;
+}
+
+Result<DType> parse_dtype(std::string_view word, std::string_view strategy, const Backend& backend) {
   std::string known;
-  for (const DType t : backend.dtypes) known += (known.empty() ? "" : ", ") + std::string(dtype_name(t));
-  return bad(strategy, "unknown number format \"" + std::string(word) + "\", " + std::string(backend.name) +
-                           " has " + known);
+  for (const DType t : backend.dtypes) {
+    if (without_arithmetic(word) == storage_name(t)) return t;
+    known.append(known.empty() ? "" : ", ").append(storage_name(t));
+  }
+  std::string what = "unknown number format \"";
+  what.append(word).append("\", ").append(backend.name).append(" has ").append(known);
+  return bad(strategy, what);
 }
 
 // One part between arrows: device [dtype] [*N]. count is -1 when the part takes the rest.
-Status parse_part(std::string_view part, std::string_view strategy, DType file_dtype, Segment& segment,
+Status parse_part(std::string_view part, std::string_view strategy, DType automatic, Segment& segment,
                   int& count) {
   const std::vector<std::string_view> words = words_of(part);
   if (words.empty()) return bad(strategy, "an empty part");
@@ -61,13 +65,16 @@ Status parse_part(std::string_view part, std::string_view strategy, DType file_d
   if (words[0].find(':') != std::string_view::npos)
     return bad(strategy, std::string(device) + " has no device numbers");
   segment.device = device;
-  segment.dtype = file_dtype;
+  segment.dtype = automatic;
+  segment.automatic = true;
   count = -1;
   for (std::size_t i = 1; i < words.size(); ++i) {
     const std::string_view word = words[i];
     if (!word.starts_with('*')) {
       if (i != 1) return bad(strategy, "unexpected word \"" + std::string(word) + "\"");
-      FR_TRY(segment.dtype, parse_dtype(word, strategy, *backend, file_dtype));
+      if (word == "auto") continue;
+      FR_TRY(segment.dtype, parse_dtype(word, strategy, *backend));
+      segment.automatic = false;
       continue;
     }
     if (word.ends_with('+'))
@@ -81,12 +88,42 @@ Status parse_part(std::string_view part, std::string_view strategy, DType file_d
   return {};
 }
 
+// The format that keeps the numbers of a file as nearly as strategies can.
+DType nearest_storage(DType file_dtype) {
+  switch (file_dtype) {
+    case DType::f32:
+    case DType::f16:
+    case DType::bf16:
+      return file_dtype;
+    case DType::q2_k:
+    case DType::q3_k:
+    case DType::q4_0:
+    case DType::q4_1:
+    case DType::q4_k:
+    case DType::iq4_nl:
+      return int4_weights;
+    default:  // 5 to 8 bits
+      return int8_weights;
+  }
+}
+
 }  // namespace
 
-Result<std::vector<Segment>> parse_strategy(std::string_view text, DType file_dtype, int n_layer) {
+DType automatic_dtype(DType file_dtype, std::int64_t weights, std::int64_t memory) {
+  const auto fits = [&](DType t) {
+    const double bytes = static_cast<double>(weights) * static_cast<double>(dtype_size(t)) /
+                         static_cast<double>(block_size(t));
+    return bytes <= 0.7 * static_cast<double>(memory);
+  };
+  const DType nearest = nearest_storage(file_dtype);
+  if (fits(nearest) || nearest == int4_weights) return nearest;
+  return fits(int8_weights) ? int8_weights : int4_weights;
+}
+
+Result<std::vector<Segment>> parse_strategy(std::string_view text, DType automatic, int n_layer) {
   std::vector<Segment> segments;
   if (words_of(text).empty()) {
-    segments.push_back({std::string(backends().front().name), file_dtype, 0, n_layer});
+    segments.push_back({std::string(backends().front().name), automatic, 0, n_layer, true});
     return segments;
   }
   const std::vector<std::string_view> parts = parts_of(text);
@@ -94,7 +131,7 @@ Result<std::vector<Segment>> parse_strategy(std::string_view text, DType file_dt
   for (std::size_t i = 0; i < parts.size(); ++i) {
     Segment segment;
     int count = -1;
-    FR_OK(parse_part(parts[i], text, file_dtype, segment, count));
+    FR_OK(parse_part(parts[i], text, automatic, segment, count));
     const bool last = i + 1 == parts.size();
     if (!last && count < 0) return bad(text, "only the last part may leave out \"*N\"");
     if (begin >= n_layer) break;  // ChatRWKV accepts strategies written for a deeper model
@@ -114,7 +151,7 @@ std::string strategy_string(const std::vector<Segment>& segments) {
   std::string s;
   for (std::size_t i = 0; i < segments.size(); ++i) {
     const Segment& g = segments[i];
-    s += (i ? " -> " : "") + g.device + " " + std::string(dtype_name(g.dtype));
+    s += (i ? " -> " : "") + g.device + " " + std::string(storage_name(g.dtype));
     if (i + 1 < segments.size()) s += " *" + std::to_string(g.end - g.begin);
   }
   return s;

@@ -19,6 +19,30 @@ TEST(Strategy, NamesDeviceAndNumberFormat) {
   EXPECT_EQ(parsed("", 24, DType::f16), "cpu fp16");
 }
 
+TEST(Strategy, WordsForQuantisedWeights) {
+  for (const char* word : {"int8", "i8", "fp16i8", "fp32i8", "bf16i8", "q8_0"})
+    EXPECT_EQ(parsed("cpu " + std::string(word)), "cpu int8") << word;
+  for (const char* word : {"int4", "i4", "fp16i4", "fp32i4", "q4_k"})
+    EXPECT_EQ(parsed("reference " + std::string(word)), "reference int4") << word;
+  EXPECT_EQ(parsed("cpu fp16 *2 -> cpu fp16i8 *3 -> cpu int4"), "cpu fp16 *2 -> cpu int8 *3 -> cpu int4");
+  EXPECT_EQ(parsed("", 24, DType::q4_k), "cpu int4");
+}
+
+TEST(Strategy, AutomaticDtypeFitsTheMemory) {
+  constexpr std::int64_t n = 1000000;  // weights
+  EXPECT_EQ(automatic_dtype(DType::bf16, n, 3 * n), DType::bf16);
+  EXPECT_EQ(automatic_dtype(DType::bf16, n, 28 * n / 10), DType::q8_0);
+  EXPECT_EQ(automatic_dtype(DType::f32, n, 5 * n), DType::q8_0);
+  EXPECT_EQ(automatic_dtype(DType::f16, n, 15 * n / 10), DType::q4_k);
+  EXPECT_EQ(automatic_dtype(DType::f16, n, 0), DType::q4_k) << "still the smallest";
+  // Blocks: what keeps them.
+  for (const DType t : {DType::q8_0, DType::q5_0, DType::q5_1, DType::q5_k, DType::q6_k, DType::u8})
+    EXPECT_EQ(automatic_dtype(t, n, 100 * n), DType::q8_0) << dtype_name(t);
+  for (const DType t : {DType::q4_0, DType::q4_1, DType::q4_k, DType::q2_k, DType::q3_k, DType::iq4_nl})
+    EXPECT_EQ(automatic_dtype(t, n, 100 * n), DType::q4_k) << dtype_name(t);
+  EXPECT_EQ(automatic_dtype(DType::q8_0, n, n), DType::q4_k);
+}
+
 TEST(Strategy, SplitsLayers) {
   const auto r = parse_strategy("cpu fp16 *10 -> cpu fp32 *4->reference fp32", DType::f16, 24);
   ASSERT_TRUE(r.ok()) << r.error().message;
@@ -39,7 +63,7 @@ TEST(Strategy, ErrorsNameTheWord) {
     const char* part;
   } cases[] = {{"abacus fp16", "abacus"}, {"cpu fp17", "fp17"},          {"cpu fp16 *x", "*x"},
                {"cpu fp16 *0", "*0"},     {"cpu fp16 *3", "3 of 24"},    {"cpu fp16 *2 ->", "empty part"},
-               {"cpu int8", "int8"},      {"cpu fp16i8", "int8"},        {"cpu fp16 *5+", "*5+"},
+               {"cpu int3", "int4"},      {"cpu fp16i2", "fp16i2"},      {"cpu fp16 *5+", "*5+"},
                {"cpu fp16 -> cpu", "*N"}, {"cpu fp16 fp32", "\"fp32\""}, {"cpu:1 fp16", "device numbers"},
                {"cuda fp16", "cuda"},     {"ncnn fp16", "ncnn"}};
   for (const auto& c : cases) {

@@ -6,8 +6,13 @@
 #include <span>
 #include <string_view>
 
+#include "formats/fr_msgpack.h"
+#include "formats/gguf.h"
+#include "formats/hf_directory.h"
+#include "formats/layout.h"
 #include "formats/pth.h"
 #include "formats/reader.h"
+#include "formats/rwkv_bin.h"
 #include "formats/safetensors.h"
 
 namespace fr {
@@ -24,6 +29,9 @@ struct Reader {
 constexpr Reader readers[] = {
     {"pth", looks_like_pth, parse_pth, verify_pth},
     {"safetensors", looks_like_safetensors, parse_safetensors, nullptr},
+    {"gguf", looks_like_gguf, parse_gguf, nullptr},
+    {"fr", looks_like_fr, parse_fr, nullptr},
+    {"rwkv.cpp", looks_like_rwkv_bin, parse_rwkv_bin, nullptr},
 };
 
 // Files that are recognised and not read.
@@ -31,8 +39,8 @@ struct Refused {
   std::string_view what, what_to_do;
 };
 constexpr std::string_view other_format =
-    "this version reads .pth and .safetensors; give the model in one of these";
-constexpr std::string_view give_weights = "give the .pth or .safetensors file of the model";
+    "give the model as .pth, .safetensors, .st, .gguf, .fr, rwkv.cpp .bin or a Hugging Face folder";
+constexpr std::string_view give_weights = "give the file with the weights of the model";
 constexpr std::string_view unpack = "unpack it and give the model file inside it";
 
 struct Magic {
@@ -40,8 +48,6 @@ struct Magic {
   Refused refused;
 };
 constexpr Magic magics[] = {
-    {"GGUF", {"this is a GGUF file", other_format}},
-    {"fmgg", {"this is an rwkv.cpp file", other_format}},
     {"lmgg", {"this is an old ggml file", other_format}},
     {"tjgg", {"this is an old ggml file", other_format}},
     {"\x89HDF", {"this is an HDF5 file", other_format}},
@@ -69,18 +75,11 @@ bool is_text(std::string_view head) {
   });
 }
 
-// A msgpack map: of words to values (.fr models), or of numbers to byte strings (tokenizer_model).
-std::optional<Refused> msgpack(std::string_view head) {
+// A msgpack map of numbers to byte strings: a tokenizer_model.
+bool is_vocabulary(std::string_view head) {
   const auto u = [&](std::size_t i) { return i < head.size() ? static_cast<unsigned char>(head[i]) : 0u; };
   const std::size_t key = u(0) > 0x80 && u(0) < 0x90 ? 1 : u(0) == 0xde ? 3 : u(0) == 0xdf ? 5 : 0;
-  if (key == 0) return std::nullopt;
-  if (u(key) > 0xa0 && u(key) < 0xc0) {
-    const std::string_view word = head.substr(key + 1, u(key) - 0xa0u);
-    const bool is_word = word.find_first_not_of("abcdefghijklmnopqrstuvwxyz_") == word.npos;
-    if (is_word) return Refused{"this is a .fr file", other_format};
-  }
-  if (u(key) < 0x80 && u(key + 1) == 0xc4) return Refused{"this is a tokenizer vocabulary", give_weights};
-  return std::nullopt;
+  return key > 0 && u(key) < 0x80 && u(key + 1) == 0xc4;
 }
 
 // What an unknown file is, as far as its beginning tells.
@@ -89,7 +88,7 @@ Refused refuse(Bytes bytes) {
   for (const Magic& magic : magics) {
     if (head.starts_with(magic.bytes)) return magic.refused;
   }
-  if (const auto refused = msgpack(head)) return *refused;
+  if (is_vocabulary(head)) return {"this is a tokenizer vocabulary", give_weights};
   if (is_text(head)) {
     const std::string_view words = head.substr(std::min(head.size(), head.find_first_not_of(" \t\r\n")));
     if (words.starts_with("<!") || words.starts_with("<html") || words.starts_with("<HTML")) {
@@ -109,49 +108,44 @@ Refused refuse(Bytes bytes) {
   return {"the file has no known format", other_format};
 }
 
-std::optional<Error> refuse_directory(const std::string& path) {
-  std::error_code ignored;
-  const std::filesystem::path directory(path);
-  if (!std::filesystem::is_directory(directory, ignored)) return std::nullopt;
-  for (const char* name :
-       {"config.json", "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"}) {
-    if (std::filesystem::exists(directory / name, ignored)) {
-      return file_fault(path, "this is a Hugging Face model directory, which this version does not read",
-                        "give the official .pth file of the model");
-    }
-  }
-  return std::nullopt;  // MappedFile::open reports any other directory
-}
-
-Status report(const Progress& progress, const std::string& path, std::size_t done, std::size_t total) {
-  if (!progress || progress("opening", done, total)) return {};
-  return Error{ErrorCode::interrupted, "opening was interrupted (" + path + "): start it again"};
-}
-
-}  // namespace
-
-Result<Checkpoint> open_checkpoint(const std::string& path, const Progress& progress) {
-  if (auto error = refuse_directory(path)) return *error;
+// One file, with the names that are in it.
+Result<Checkpoint> open_file(const std::string& path) {
   FR_TRY(const auto file, MappedFile::open(path));
   const Bytes bytes = file->bytes();
-  FR_OK(report(progress, path, 0, bytes.size()));
   for (const Reader& reader : readers) {
     if (!reader.looks_like(bytes)) continue;
     FR_TRY(Checkpoint checkpoint, reader.parse(bytes, path));
-    checkpoint.file = file;
-    FR_OK(report(progress, path, bytes.size(), bytes.size()));
+    checkpoint.files.push_back(file);
     return checkpoint;
   }
   const Refused refused = refuse(bytes);
   return file_fault(path, refused.what, refused.what_to_do);
 }
 
-Result<bool> verify_checkpoint(const Checkpoint& checkpoint, const Progress& progress) {
-  for (const Reader& reader : readers) {
-    if (reader.format != checkpoint.format || reader.verify == nullptr || !checkpoint.file) continue;
-    return reader.verify(checkpoint.file->bytes(), checkpoint.path, progress);
+}  // namespace
+
+Result<Checkpoint> open_checkpoint(const std::string& path, const Progress& progress) {
+  std::error_code ignored;
+  const bool directory = std::filesystem::is_directory(path, ignored);
+  FR_TRY(Checkpoint checkpoint, directory ? open_hf_directory(path, open_file) : open_file(path));
+  FR_OK(to_official_layout(checkpoint));
+  const std::uint64_t size = checkpoint.file_size();
+  if (progress && !progress("opening", size, size)) {
+    return Error{ErrorCode::interrupted, "opening was interrupted (" + path + "): start it again"};
   }
-  return false;
+  return checkpoint;
+}
+
+Result<bool> verify_checkpoint(const Checkpoint& checkpoint, const Progress& progress) {
+  const auto reader = std::find_if(std::begin(readers), std::end(readers),
+                                   [&](const Reader& r) { return r.format == checkpoint.format; });
+  if (reader == std::end(readers) || reader->verify == nullptr) return false;
+  bool compared = false;
+  for (const auto& file : checkpoint.files) {
+    FR_TRY(const bool has_checksums, reader->verify(file->bytes(), file->path(), progress));
+    compared = compared || has_checksums;
+  }
+  return compared;
 }
 
 }  // namespace fr

@@ -201,7 +201,7 @@ TEST_F(Writer, WhatIsWrittenIsReadBack) {
   ASSERT_EQ(c->tensors.size(), std::size(tensors));
   for (const TensorView& t : c->tensors) {
     EXPECT_TRUE(t.contiguous()) << t.name;
-    EXPECT_EQ((t.data - c->file->bytes().data()) % static_cast<std::ptrdiff_t>(dtype_size(t.dtype)), 0)
+    EXPECT_EQ((t.data - c->files[0]->bytes().data()) % static_cast<std::ptrdiff_t>(dtype_size(t.dtype)), 0)
         << t.name;
   }
   EXPECT_EQ(test::values_of(*c->find("plain")), (std::vector<float>{1, 2, 3, 4, 5, 6}));

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/checkpoint.h"
+#include "base/msgpack.h"
 #include "formats/zip.h"
 
 namespace fr::test {
@@ -178,6 +179,38 @@ inline std::vector<Storage> two_storages() {
 
 inline std::string safetensors(const std::string& header, const std::string& data) {
   return le<std::uint64_t>(header.size()) + header + data;
+}
+
+// ---- msgpack, as in .fr files
+
+inline std::string packed_tensor(const std::string& dtype, const std::string& data,
+                                 const std::vector<std::int64_t>& shape) {
+  std::string out;
+  pack_map(out, 3);
+  pack_text(out, "dtype");
+  pack_text(out, dtype);
+  pack_text(out, "data");
+  pack_bytes_head(out, data.size());
+  out += data;
+  pack_text(out, "shape");
+  pack_array(out, shape.size());
+  for (const std::int64_t d : shape) pack_integer(out, static_cast<std::uint64_t>(d));
+  return out;
+}
+inline std::string packed_map(const std::vector<std::pair<std::string, std::string>>& entries) {
+  std::string out;
+  pack_map(out, entries.size());
+  for (const auto& [key, value] : entries) {
+    pack_text(out, key);
+    out += value;
+  }
+  return out;
+}
+inline std::string packed_list(const std::vector<std::string>& tensors) {
+  std::string out;
+  pack_array(out, tensors.size());
+  for (const std::string& t : tensors) out += t;
+  return out;
 }
 
 // ---- checks

@@ -64,7 +64,7 @@ TEST_P(TorchFiles, EveryKindOfTensor) {
                                                              {"_rescale_layer", "6"},
                                                              {"_converted", "true"}}));
   EXPECT_TRUE(verify_checkpoint(*c).ok());
-  EXPECT_TRUE(test::views_are_inside(*c, c->file->bytes()));
+  EXPECT_TRUE(test::views_are_inside(*c, c->files[0]->bytes()));
 }
 
 INSTANTIATE_TEST_SUITE_P(Forms, TorchFiles,

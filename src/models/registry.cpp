@@ -43,15 +43,6 @@ constexpr std::array rwkv_relatives{
     Mark{"ffn.s_emb", "an RWKV-7a (DeepEmbed) model, which is not supported"},
     Mark{".tiny_", "an RWKV-4 model with tiny attention, which is not supported"},
 };
-// RWKV weights in other layouts.
-constexpr std::array other_layouts{
-    Mark{"model.layers.0.attn.r_k", "RWKV-7 in the Hugging Face (fla) layout"},
-    Mark{"model.blocks.0.att.", "RWKV in the Hugging Face (transformers) layout"},
-    Mark{"rwkv.blocks.0.", "RWKV in the Hugging Face (transformers) layout"},
-    Mark{".weight_mx", "an int8 file converted by ChatRWKV"},
-    Mark{".att.time_mix_x", "RWKV-6 in the web-rwkv layout"},
-    Mark{".att.x_rwkvag", "RWKV-7 in the rwkv.cpp layout"},
-};
 constexpr std::array other_models{
     Mark{"self_attn.q_proj", "a LLaMA-type transformer"},
     Mark{"self_attn.qkv_proj", "a LLaMA-type transformer"},
@@ -75,19 +66,6 @@ const Mark* find_mark(const Checkpoint& file, const std::array<Mark, N>& marks) 
 Error refusal(const Checkpoint& file, std::string_view what, const std::string& what_to_do) {
   return file_error("this is " + std::string(what) + " (" + file.path + "): " + what_to_do);
 }
-Error layout_refusal(const Checkpoint& file, std::string_view what) {
-  return refusal(file, what, "this layout is not read yet, give the original .pth");
-}
-
-// RWKV-7 matrices w1 [D, rank] and so on are transposed by web-rwkv: any that is not square tells.
-bool has_transposed_low_rank(const Checkpoint& file, std::int64_t n_embd) {
-  for (const char* name : {"w1", "a1", "g1"}) {
-    const TensorView* t = file.find("blocks.0.att." + std::string(name));
-    if (t != nullptr && t->shape.size() == 2 && t->shape[0] != n_embd && t->shape[1] == n_embd) return true;
-  }
-  return false;
-}
-
 // Files with RWKV in them that this program does not run.
 Status refuse_relatives(const Checkpoint& file) {
   const bool rwkv_words =
@@ -100,10 +78,6 @@ Status refuse_relatives(const Checkpoint& file) {
   if (const Mark* m = find_mark(file, rwkv_relatives)) {
     return refusal(file, m->what, "use a plain RWKV-4 to RWKV-7 model");
   }
-  if (file.metadata.contains("_strategy") || file.metadata.contains("_version")) {
-    return layout_refusal(file, "a file converted by ChatRWKV");
-  }
-  if (const Mark* m = find_mark(file, other_layouts)) return layout_refusal(file, m->what);
   return {};
 }
 
@@ -131,16 +105,12 @@ Status refuse_strangers(const Checkpoint& file) {
 Result<std::string> recognise(const Checkpoint& file) {
   FR_OK(refuse_relatives(file));
   FR_OK(refuse_strangers(file));
-  const bool ln0 = has(file, "blocks.0.ln0.weight");
-  if (has(file, "blocks.0.att.r_k")) {
-    const TensorView* emb = file.find("emb.weight");
-    if (emb->shape.size() == 2 && has_transposed_low_rank(file, emb->shape[1])) {
-      return layout_refusal(file, "RWKV-7 in the web-rwkv layout");
-    }
-    return std::string("7");
-  }
+  if (has(file, "blocks.0.att.r_k")) return std::string("7");
   // Only converters drop ln0 here, and they change other weights too (the decay above all).
-  if (!ln0) return layout_refusal(file, "RWKV converted by another program (blocks.0.ln0.weight is missing)");
+  if (!has(file, "blocks.0.ln0.weight") && !file.find("emb.weight")->processed) {
+    return refusal(file, "RWKV converted by another program (blocks.0.ln0.weight is missing)",
+                   "this layout is not known, give the original .pth");
+  }
   if (any_name(file, ".att.time_maa_x")) return std::string("6");
   if (any_name(file, ".att.ln_x.weight")) {
     if (!any_name(file, ".att.gate.weight")) return std::string("5.0");
@@ -164,7 +134,7 @@ Status check_tuned_state(const Checkpoint& file, const ModelInfo& info) {
     const std::string name = time_state_name(layer);
     const TensorView* t = file.find(name);
     if (t == nullptr) return wrong("tensor " + name + " is missing");
-    if (t->shape != expected.shape || !is_weight_dtype(t->dtype) || t->shares_elements()) {
+    if (t->shape != expected.shape || !is_float_dtype(t->dtype) || t->shares_elements()) {
       return wrong("tensor " + name + ": expected " + expected.shape_string() +
                    " of fp32, fp16 or bf16, found " + t->shape_string() + " of " +
                    std::string(dtype_name(t->dtype)));

@@ -25,7 +25,8 @@ int count_layers(Sizes& sizes) {
 // What a user may want to know about a file that runs.
 std::vector<std::string> oddities(const Sizes& sizes, const ModelInfo& info) {
   std::vector<std::string> notes;
-  if (!sizes.has("blocks.0.ln0.weight"))
+  const TensorView* emb = sizes.file().find("emb.weight");
+  if (!sizes.has("blocks.0.ln0.weight") && !(emb != nullptr && emb->processed))
     notes.push_back("no ln0: the embedding is used without a layer norm");
   if (sizes.has("blocks.0.att.output.bias")) notes.push_back("the attention output has a bias");
   if (sizes.has("head.bias")) notes.push_back("the head has a bias");
@@ -35,7 +36,7 @@ std::vector<std::string> oddities(const Sizes& sizes, const ModelInfo& info) {
   }
   std::set<DType> dtypes;
   for (const TensorView& t : sizes.file().tensors) {
-    if (t.name.ends_with(".weight") && t.shape.size() == 2) dtypes.insert(t.dtype);
+    if (t.name.ends_with(".weight") && t.shape.size() == 2 && is_float_dtype(t.dtype)) dtypes.insert(t.dtype);
   }
   if (dtypes.size() > 1) notes.push_back("matrices of more than one number format");
   return notes;
@@ -65,6 +66,8 @@ Status Trunk::configure(const Checkpoint& file, const std::string& version) {
   info_.n_ffn = sizes.of("blocks.0.ffn.key.weight", 0);
   info_.n_layer = count_layers(sizes);
   has_ln0_ = sizes.has("blocks.0.ln0.weight");
+  rescale_every_ = file.rescale_every;
+  sizes.require(rescale_every_ >= 0, "x is halved every " + std::to_string(rescale_every_) + " layers");
   info_.notes = oddities(sizes, info_);
   FR_OK(sizes.status());
   configure_layers(sizes);
@@ -109,7 +112,11 @@ Stream Trunk::embed(Ops& op) const {
 }
 
 void Trunk::layers(Ops& op, Stream& stream, int begin, int end) const {
-  for (int layer = begin; layer < end; ++layer) run_layer(op, stream, layer);
+  for (int layer = begin; layer < end; ++layer) {
+    run_layer(op, stream, layer);
+    if (rescale_every_ == 0 || (layer + 1) % rescale_every_ != 0) continue;
+    for (Tensor* part : {&stream.residual.x, &stream.residual.pending}) *part = op.affine(*part, 0.5f, 0.0f);
+  }
 }
 
 Tensor Trunk::hidden(Ops& op, Stream& stream) const {

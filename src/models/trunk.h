@@ -59,6 +59,7 @@ class Trunk : public Model {
   Mat emb_, head_;
   Norm ln0_, ln_out_;
   bool has_ln0_ = false;
+  int rescale_every_ = 0;  // Checkpoint::rescale_every
 };
 
 template <class Version>

@@ -3,6 +3,7 @@
 #include <optional>
 #include <utility>
 
+#include "base/msgpack.h"
 #include "text/utf8_stream.h"
 
 namespace fr {
@@ -120,65 +121,6 @@ const char* parse_line(std::string_view line, std::int64_t& id, std::string& tok
   return LiteralBody(body, is_bytes, literal[0], token).read();
 }
 
-// Reads the few msgpack types that a vocabulary consists of, never past the end of the file.
-class MsgpackReader {
- public:
-  explicit MsgpackReader(std::string_view file) : file_(file) {}
-
-  std::size_t offset() const { return at_; }
-  std::size_t remaining() const { return file_.size() - at_; }
-  bool next_is_text() const {
-    return remaining() > 0 && ((peek() & 0xe0) == 0xa0 || (peek() >= 0xd9 && peek() <= 0xdb));
-  }
-
-  std::optional<std::uint64_t> map_header() {
-    if (remaining() == 0) return std::nullopt;
-    const unsigned tag = take();
-    if ((tag & 0xf0) == 0x80) return tag & 0x0f;
-    if (tag == 0xde) return big_endian(2);
-    if (tag == 0xdf) return big_endian(4);
-    return std::nullopt;
-  }
-  // Integers beyond int64 are clamped to its ends.
-  std::optional<std::int64_t> integer() {
-    if (remaining() == 0) return std::nullopt;
-    const unsigned tag = take();
-    if (tag < 0x80) return tag;
-    if (tag >= 0xe0) return static_cast<std::int8_t>(tag);
-    if (tag < 0xcc || tag > 0xd3) return std::nullopt;
-    const std::size_t bytes = std::size_t{1} << (tag & 3);  // cc..cf: uint8..uint64, d0..d3: int8..int64
-    const auto raw = big_endian(bytes);
-    if (!raw) return std::nullopt;
-    if (tag <= 0xcf) return static_cast<std::int64_t>(*raw < INT64_MAX ? *raw : INT64_MAX);
-    const auto shift = static_cast<int>(64 - 8 * bytes);
-    return static_cast<std::int64_t>(*raw << shift) >> shift;  // sign extension
-  }
-  std::optional<std::string_view> bytes() {
-    if (remaining() == 0) return std::nullopt;
-    const unsigned tag = take();
-    std::optional<std::uint64_t> length;
-    if ((tag & 0xe0) == 0xa0) length = tag & 0x1f;                            // fixstr
-    if (tag >= 0xc4 && tag <= 0xc6) length = big_endian(1u << (tag - 0xc4));  // bin8..bin32
-    if (tag >= 0xd9 && tag <= 0xdb) length = big_endian(1u << (tag - 0xd9));  // str8..str32
-    if (!length || *length > remaining()) return std::nullopt;
-    at_ += *length;
-    return file_.substr(at_ - *length, *length);
-  }
-
- private:
-  unsigned peek() const { return static_cast<unsigned char>(file_[at_]); }
-  unsigned take() { return static_cast<unsigned char>(file_[at_++]); }
-  std::optional<std::uint64_t> big_endian(std::size_t bytes) {
-    if (bytes > remaining()) return std::nullopt;
-    std::uint64_t value = 0;
-    for (std::size_t i = 0; i < bytes; ++i) value = value << 8 | take();
-    return value;
-  }
-
-  std::string_view file_;
-  std::size_t at_ = 0;
-};
-
 }  // namespace
 
 Status Vocabulary::add(std::int64_t id, std::string_view token) {
@@ -233,17 +175,17 @@ Result<Vocabulary> parse_vocabulary_text(std::string_view file, std::string sour
 Result<Vocabulary> parse_vocabulary_msgpack(std::string_view file, std::string source) {
   Vocabulary vocabulary{std::move(source), "entry", {}, {}};
   vocabulary.bytes.reserve(file.size());
-  MsgpackReader reader(file);
-  const auto count = reader.map_header();
+  MsgpackCursor reader(file);
+  const auto count = reader.map();
   if (!count) return vocabulary.error("no complete msgpack map", 0, kDownloadAgain);
   for (std::uint64_t i = 0; i < *count; ++i) {
-    if (reader.next_is_text()) {
+    if (reader.next() == MsgpackCursor::Kind::text) {
       return vocabulary.error("a map with text keys, not token ids", i,
                               "tokenizers of other types (ABC, MIDI) are not supported in this form");
     }
     const std::size_t begin = reader.offset();
     const auto id = reader.integer();
-    const auto token = id ? reader.bytes() : std::nullopt;
+    const auto token = id ? reader.text() : std::nullopt;
     if (!token) {
       return vocabulary.error("no complete pair of token id and bytes at byte " + std::to_string(begin) +
                                   " of " + std::to_string(file.size()),

@@ -175,7 +175,7 @@ TEST(VocabularyMsgpack, AnythingElseIsAnErrorWithItsEntry) {
                 .find("2 bytes after the last token (V, entry 2)"),
             std::string::npos);
   EXPECT_NE(message("\x80").find("no tokens (V, entry 1)"), std::string::npos);
-  EXPECT_NE(message("\xdf\xff\xff\xff\xff").find("no complete pair"), std::string::npos);
+  EXPECT_NE(message("\xdf\xff\xff\xff\xff").find("no complete msgpack map"), std::string::npos);
 }
 
 TEST(LoadTokenizer, NamesTheFileAndSaysWhatToDo) {
@@ -192,7 +192,7 @@ TEST(LoadTokenizer, NamesTheFileAndSaysWhatToDo) {
     return made.error().message;
   };
   EXPECT_NE(error_of("").find("empty"), std::string::npos);
-  EXPECT_NE(error_of(" \n{\"model\": 1}").find("JSON form"), std::string::npos);
+  EXPECT_NE(error_of(" \n{\"model\": 1}").find("of a tokenizer"), std::string::npos);
   EXPECT_NE(error_of("PK\x03\x04").find("not a vocabulary"), std::string::npos);
   EXPECT_NE(error_of("Once upon a time").find("not a vocabulary"), std::string::npos);
   EXPECT_NE(error_of("12").find("line 1"), std::string::npos);

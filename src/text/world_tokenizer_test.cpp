@@ -2,41 +2,19 @@
 
 #include <gtest/gtest.h>
 
-#include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <thread>
 
 #include "text/builtin_vocabulary.h"
+#include "text/test_files.h"
 #include "text/vocabulary_fixture.h"
 
 namespace fr {
 namespace {
 
 namespace fs = std::filesystem;
-const fs::path kShared = fs::path(FR_SOURCE_DIR) / ".." / "shared";
-
-std::string read_file(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-std::string from_base64(const std::string& text) {
-  constexpr std::string_view digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string bytes;
-  std::uint32_t bits = 0;
-  int n_bits = 0;
-  for (const char c : text) {
-    const std::size_t digit = digits.find(c);
-    if (digit == std::string_view::npos) break;
-    bits = bits << 6 | static_cast<std::uint32_t>(digit);
-    if ((n_bits += 6) >= 8) bytes += static_cast<char>(bits >> (n_bits -= 8));
-  }
-  return bytes;
-}
 
 std::shared_ptr<const Tokenizer> read(std::string_view file) {
   const auto made = read_tokenizer(file, "test");

@@ -28,21 +28,6 @@ std::int64_t process_memory(const std::string& name) {
   return 0;
 }
 
-// Bytes of the matrices and vectors that every step reads: everything but the embedding, whose rows are
-// looked up.
-std::int64_t bytes_per_step(const Engine& engine) {
-  const ModelInfo& i = engine.info();
-  const std::int64_t table = std::int64_t{i.n_vocab} * i.n_embd;
-  const double per_layer = static_cast<double>(engine.n_parameters() - 2 * table) / i.n_layer;
-  double bytes = 0;
-  for (const Segment& s : engine.segments()) {
-    const double size = static_cast<double>(dtype_size(s.dtype));
-    bytes += per_layer * (s.end - s.begin) * size;
-    if (s.end == i.n_layer) bytes += static_cast<double>(table) * size;
-  }
-  return static_cast<std::int64_t>(bytes);
-}
-
 class Bench {
  public:
   explicit Bench(const BenchOptions& options) : options_(options) {}
@@ -112,7 +97,7 @@ class Bench {
     report_.strategy = strategy_string(engine_->segments());
     report_.devices = engine_->devices();
     report_.n_parameters = engine_->n_parameters();
-    report_.step_bytes = bytes_per_step(*engine_);
+    report_.step_bytes = engine_->memory().weights;
     return {};
   }
 

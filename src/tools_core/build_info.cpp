@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "backends/backend.h"
+#include "core/storage.h"
 
 namespace fr {
 
@@ -20,7 +21,7 @@ std::string build_info() {
     out += ':';
     for (const DType dtype : backend.dtypes) {
       out += ' ';
-      out += dtype_name(dtype);
+      out += storage_name(dtype);
     }
     const auto device = backend.create({});
     if (!device.ok()) {

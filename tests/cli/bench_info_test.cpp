@@ -58,6 +58,69 @@ TEST(Info, StatesAreRecognised) {
   EXPECT_NE(f.out.find("state"), std::string::npos);
 }
 
+std::string layouts(const std::string& name) { return FR_SOURCE_DIR "/src/formats/testdata/layouts/" + name; }
+Json info_of(const std::string& path) { return Json::parse(run({frwkv(), "info", path, "--json"}).out); }
+
+TEST(Info, FilesOfOtherPrograms) {
+  const Finished text = run({frwkv(), "info", layouts("v7.fla")});
+  ASSERT_EQ(text.code, 0) << text.err;
+  for (const char* part :
+       {"safetensors in the layout of fla, 3 files", "RWKV-7", "model_type rwkv7", "fp16 69 ("})
+    EXPECT_NE(text.out.find(part), std::string::npos) << part << "\n" << text.out;
+  const Json fla = info_of(layouts("v7.fla"));
+  EXPECT_EQ(fla["format"], "safetensors");
+  EXPECT_EQ(fla["layout"], "fla");
+  EXPECT_EQ(fla["files"].size(), 3u);
+  EXPECT_EQ(fla["config"]["architectures"], "RWKV7ForCausalLM");
+  EXPECT_EQ(fla["config"]["head_dim"], "16");
+  const Json official = info_of(layouts("v7.safetensors"));
+  EXPECT_EQ(official["layout"], "official");
+  for (const char* key : {"n_parameters", "fingerprint", "version", "head_size", "lora_ranks"})
+    EXPECT_EQ(fla[key], official[key]) << key;
+
+  const Json tied = info_of(layouts("v7_tied.fla.safetensors"));
+  EXPECT_EQ(tied["n_parameters"].get<int>(), official["n_parameters"].get<int>() - 16 * 32);
+  EXPECT_NE(tied["notes"].dump().find("the head is the embedding"), std::string::npos);
+}
+
+TEST(Info, NumbersThatAConverterMade) {
+  const Json v5 = info_of(layouts("v5_0.rwkv_cpp.bin"));
+  EXPECT_EQ(v5["layout"], "rwkv.cpp");
+  EXPECT_EQ(v5["processed"], Json::parse(R"(["att.time_decay","att.time_first"])"));
+  EXPECT_EQ(v5["metadata"]["file_version"], "101");
+  const Json quantised = info_of(layouts("v4_quantised.rwkv_cpp.bin"));
+  std::int64_t tensors = 0, parameters = 0;
+  for (const Json& share : quantised["dtype_table"]) {
+    tensors += share["tensors"].get<int>();
+    parameters += share["parameters"].get<int>();
+    if (share["dtype"] == "q8_0") {
+      EXPECT_EQ(share["bytes"].get<int>(), share["parameters"].get<int>() / 32 * 34);
+    }
+  }
+  EXPECT_EQ(tensors, static_cast<std::int64_t>(quantised["tensors"].size()));
+  EXPECT_EQ(parameters, quantised["n_parameters"].get<std::int64_t>());
+  for (const char* type : {"q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "fp16", "fp32"})
+    EXPECT_TRUE(quantised["dtypes"].contains(type)) << type;
+  EXPECT_NE(run({frwkv(), "info", layouts("v5_0.rwkv_cpp.bin")}).out.find("att.time_decay, att.time_first"),
+            std::string::npos);
+}
+
+TEST(Info, OtherModelsAreNamed) {
+  const Folder folder;
+  const std::string header =
+      R"({"model.layers.0.self_attn.q_proj.weight":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})";
+  std::string file(8, '\0');
+  file[0] = static_cast<char>(header.size());
+  const std::string llama = folder.write("model.safetensors", file.append(header).append("x"));
+  Finished f = run({frwkv(), "info", llama});
+  EXPECT_EQ(f.code, 3);
+  EXPECT_NE(f.err.find("this is a LLaMA-type transformer"), std::string::npos) << f.err;
+  folder.write("config.json", R"({"architectures":["LlamaForCausalLM"],"model_type":"llama"})");
+  f = run({frwkv(), "info", llama.substr(0, llama.rfind('/'))});
+  EXPECT_EQ(f.code, 3);
+  EXPECT_NE(f.err.find("this is a LLaMA model (LlamaForCausalLM)"), std::string::npos) << f.err;
+}
+
 TEST(Bench, TableAndJson) {
   const Arguments quick{frwkv(),    "bench", "--batch",   "1,4", model_path(),
                         "--prompt", "32",    "--seconds", "0.1"};

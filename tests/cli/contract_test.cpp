@@ -20,7 +20,8 @@ void expect_error(const Finished& f, int code, const std::string& part) {
 TEST(Contract, HelpAndVersion) {
   const Finished help = run({frwkv(), "help"});
   EXPECT_EQ(help.code, 0);
-  for (const char* command : {"chat", "generate", "logits", "tokenize", "info", "bench"}) {
+  for (const char* command :
+       {"chat", "generate", "logits", "tokenize", "info", "bench", "pull", "list", "doctor"}) {
     EXPECT_NE(help.out.find(std::string("\n  ") + command + " "), std::string::npos) << command;
     const Finished one = run({frwkv(), command, "--help"});
     EXPECT_EQ(one.code, 0);
@@ -36,7 +37,7 @@ TEST(Contract, HelpAndVersion) {
 }
 
 TEST(Contract, EveryModelCommandTakesTheSharedOptions) {
-  for (const char* command : {"chat", "generate", "logits", "bench", "info"}) {
+  for (const char* command : {"chat", "generate", "logits", "bench", "info", "doctor"}) {
     const std::string help = run({frwkv(), command, "--help"}).out;
     for (const char* option :
          {"--model", "--strategy", "--threads", "--deterministic", "--state", "--vocab"}) {
@@ -88,10 +89,14 @@ TEST(Contract, StrategiesOfOtherBuildsSayWhatThereIs) {
   expect_error(run({frwkv(), "generate", "-p", "x", "--strategy", "cpu fp7"}), 2, "fp7");
 }
 
-TEST(Contract, DownloadsComeLater) {
-  expect_error(run({frwkv(), "generate", "hf:BlinkDL/rwkv7-g1:x.pth"}), 2, "huggingface.co");
-  expect_error(run({frwkv(), "generate", "-hf", "BlinkDL/rwkv7-g1:x.pth"}), 2, "huggingface.co");
-  expect_error(run({frwkv(), "info", "hf:BlinkDL/rwkv7-g1:x.pth"}), 2, "huggingface.co");
+TEST(Contract, OfflineModelsComeFromTheCache) {
+  expect_error(run({frwkv(), "generate", "hf:org/x:x.pth", "--offline"}, "", {{"HF_HUB_CACHE", "/no/cache"}}),
+               3, "org/x:x.pth is not in the cache");
+  expect_error(run({frwkv(), "generate", "-hf", "org/x", "-p", "x"}, "",
+                   {{"HF_HUB_CACHE", "/no/cache"}, {"HF_HUB_OFFLINE", "1"}}),
+               3, "org/x is not in the cache");
+  expect_error(run({frwkv(), "info", "hf:org/x:x.pth", "--offline"}, "", {{"HF_HUB_CACHE", "/no/cache"}}), 3,
+               "org/x:x.pth is not in the cache");
 }
 
 TEST(Contract, WrongFilesAreNamed) {

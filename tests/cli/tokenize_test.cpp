@@ -15,6 +15,31 @@ TEST(Tokenize, WorldByDefault) {
             f.out);
 }
 
+TEST(Tokenize, BuiltInVocabulariesByName) {
+  const auto ids = [](const char* vocab, const std::string& text) {
+    return run({frwkv(), "tokenize", "--vocab", vocab}, text).out;
+  };
+  EXPECT_EQ(ids("world", "Hello world!\n"), "[33155,40213,34,11]\n");
+  EXPECT_EQ(ids("20b", "text<|endoftext|>more"), "[1156,0,3062]\n");
+  EXPECT_EQ(ids("abc", "\x02S:2"), "[2,83,58,50]\n");
+  EXPECT_EQ(run({frwkv(), "tokenize", "--vocab", "20b", "--decode"}, "[89,50275,90]").out, "x   y");
+  EXPECT_EQ(run({frwkv(), "tokenize", "--vocab", "abc"}, "\xc3\xa9").code, 1);
+  EXPECT_EQ(run({frwkv(), "tokenize", "--vocab", "30b"}, "x").code, 3);
+}
+
+TEST(Tokenize, WordsFromATokenizerJson) {
+  const Folder folder;
+  const std::string path = folder.write("midi.json", R"({"normalizer": {"type": "Lowercase"},
+    "pre_tokenizer": {"type": "WhitespaceSplit"},
+    "model": {"type": "WordLevel", "vocab": {"<pad>": 0, "t1": 1}, "unk_token": "<pad>"}})");
+  EXPECT_EQ(run({frwkv(), "tokenize", "--vocab", path}, "T1  no\nt1").out, "[1,0,1]\n");
+  EXPECT_EQ(run({frwkv(), "tokenize", "--vocab", path, "--decode"}, "[1,0,1]").out, "t1 <pad> t1");
+  const std::string other = folder.write("other.json", R"({"model": {"type": "Unigram"}})");
+  const Finished refused = run({frwkv(), "tokenize", "--vocab", other}, "x");
+  EXPECT_EQ(refused.code, 3);
+  EXPECT_NE(refused.err.find("Unigram"), std::string::npos) << refused.err;
+}
+
 TEST(Tokenize, ModelsHaveTheirOwn) {
   const std::string text = "Once upon a time, there was a little";
   const Finished model = run({frwkv(), "tokenize", "--model", model_path()}, text);

@@ -57,11 +57,12 @@ def compare_tokenizer():
     check("World tokenizer equals the package's on 304 texts", not bad, repr(bad[:3]) if bad else "")
 
 
-def compare_vocabulary():
-    with tempfile.TemporaryDirectory() as folder:
-        made = pathlib.Path(folder) / "tokenizer_model"
-        subprocess.run([sys.executable, root / "tools" / "make_tokenizer_model.py", "-o", made], check=True, stdout=subprocess.DEVNULL)
-        check("tools/make_tokenizer_model.py makes the committed tokenizer_model", made.read_bytes() == (root / "tokenizer_model").read_bytes())
+def compare_vocabularies():
+    for tool, committed in [("make_tokenizer_model.py", "tokenizer_model"), ("make_20b_merges.py", "src/text/gpt_neox_20b_merges.txt")]:
+        with tempfile.TemporaryDirectory() as folder:
+            made = pathlib.Path(folder) / "made"
+            subprocess.run([sys.executable, root / "tools" / tool, "-o", made], check=True, stdout=subprocess.DEVNULL)
+            check(f"tools/{tool} makes the committed {committed}", made.read_bytes() == (root / committed).read_bytes())
 
 
 def compare_safetensors():
@@ -80,8 +81,61 @@ def compare_safetensors():
         check("a tuned state written by the package is read and changes the logits", bool(0.01 < difference < 1e3))
 
 
-compare_vocabulary()
+def gguf_twin(name, official):
+    """The official tensor behind the name of one of RWKV-7's tensors in a GGUF file, in the shape that it has there."""
+    layer, _, rest = name.removeprefix("blk.").partition(".")
+    names = {"token_embd.weight": "emb.weight", "output.weight": "head.weight", "token_embd_norm.bias": "blocks.0.ln0.bias"}
+    if name in names:
+        return official[names[name]]
+    block = f"blocks.{layer}."
+    if rest == "time_mix_lerp_fused.weight":
+        return numpy.stack([official[f"{block}att.x_{mix}"] for mix in "rwkvag"])
+    part = rest.removesuffix(".weight").removeprefix("time_mix_")
+    if part == "r_k":
+        return official[block + "att.r_k"].reshape(-1)
+    if part in ("v0", "v1", "v2") and f"{block}att.{part}" not in official:  # layer 0: copies that llama.cpp wants
+        part = "a" + part[1]
+    if part[:1] in "wavg" and part[1:] in ("1", "2"):
+        return official[f"{block}att.{part}"].T
+    names = {"receptance": "receptance.weight", "key": "key.weight", "value": "value.weight", "output": "output.weight", "ln": "ln_x.weight"}
+    names |= {n: n for n in ["w0", "a0", "v0", "k_k", "k_a"]}
+    names |= {"channel_mix_key": "ffn.key.weight", "channel_mix_value": "ffn.value.weight", "channel_mix_lerp_k": "ffn.x_k"}
+    found = names.get(part)
+    return None if found is None else official[block + ("" if found.startswith("ffn") else "att.") + found]
+
+
+def compare_gguf():
+    """The PyPI package gguf reads what convert writes: shapes, and numbers as close as the format allows."""
+    import gguf
+
+    limits = {"fp32": 0, "fp16": 0, "bf16": 4e-3, "q8_0": 1e-2, "q4_0": 0.12, "q4_k": 0.12}
+    with tempfile.TemporaryDirectory() as folder:
+        plain = pathlib.Path(folder) / "plain.safetensors"
+        run("convert", model, plain, "--dtype", "fp32", "--no-check")
+        official = safetensors.numpy.load_file(plain)
+        for dtype, limit in limits.items():
+            path = pathlib.Path(folder) / f"{dtype}.gguf"
+            run("convert", model, path, "--dtype", dtype, "--no-check")
+            reader = gguf.GGUFReader(path)
+            worst, seen = 0, 0
+            for t in reader.tensors:
+                expected = gguf_twin(t.name, official)
+                if expected is None:
+                    continue
+                values = gguf.quants.dequantize(t.data, t.tensor_type)
+                if values.size != expected.size or values.shape[-1] != expected.shape[-1]:
+                    worst = float("inf")
+                    break
+                error = numpy.linalg.norm(values.reshape(expected.shape) - expected) / max(numpy.linalg.norm(expected), 1e-9)
+                worst, seen = max(worst, float(error)), seen + 1
+            tokens = len(reader.fields["tokenizer.ggml.tokens"].data)
+            ok = worst <= limit and seen == 187 and tokens == official["emb.weight"].shape[0]
+            check(f"the gguf package reads {dtype}", ok, f"{seen} tensors, {tokens} tokens, worst rel L2 {worst:.1e}")
+
+
+compare_vocabularies()
 compare_tokenizer()
 compare_safetensors()
+compare_gguf()
 print(f"{sum(results)} passed, {len(results) - sum(results)} failed")
 sys.exit(0 if all(results) else 1)

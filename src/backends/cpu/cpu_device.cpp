@@ -10,8 +10,12 @@
 #include "backends/cpu/recording.h"
 #include "base/cpu_info.h"
 #include "base/thread_pool.h"
+#include "core/storage.h"
 
 namespace fr {
+
+const Backend& cpu_backend();
+
 namespace cpu {
 namespace {
 
@@ -63,10 +67,10 @@ class CpuDevice final : public Device {
       : options_(options),
         kernels_(kernels),
         pool_(std::move(pool)),
-        weights_(static_cast<WeightType>(options.device.dtype), *pool_) {}
+        weights_(options.device.dtype, *pool_) {}
 
   std::string description() const override {
-    return "cpu " + std::string(dtype_name(options_.device.dtype)) + ", " + std::to_string(pool_->size()) +
+    return "cpu " + std::string(storage_name(options_.device.dtype)) + ", " + std::to_string(pool_->size()) +
            (pool_->size() == 1 ? " thread, " : " threads, ") + kernels_.name;
   }
 
@@ -232,9 +236,10 @@ Result<std::unique_ptr<Device>> create(const DeviceOptions& options) { return cr
 Result<std::unique_ptr<Device>> create_device(const CpuOptions& options) {
   constexpr int most_threads = 1024;
   const DeviceOptions& device = options.device;
-  if (!is_weight_dtype(device.dtype)) {
-    return usage_error("the cpu cannot store " + std::string(dtype_name(device.dtype)) +
-                       " weights (strategy): use fp32, fp16 or bf16");
+  const std::vector<DType>& known = cpu_backend().dtypes;
+  if (std::find(known.begin(), known.end(), device.dtype) == known.end()) {
+    return usage_error("the cpu cannot store " + std::string(storage_name(device.dtype)) +
+                       " weights (strategy): use fp32, fp16, bf16, int8 or int4");
   }
   if (device.threads < 0 || device.threads > most_threads) {
     return usage_error(std::to_string(device.threads) + " threads (threads): use 1 to " +
@@ -251,7 +256,8 @@ Result<std::unique_ptr<Device>> create_device(const CpuOptions& options) {
 }  // namespace cpu
 
 const Backend& cpu_backend() {
-  static const Backend backend{"cpu", {DType::f32, DType::f16, DType::bf16}, &cpu::create};
+  static const Backend backend{
+      "cpu", {DType::f32, DType::f16, DType::bf16, int8_weights, int4_weights}, &cpu::create};
   return backend;
 }
 

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstdlib>
 
 #include "backends/cpu/test_net.h"
@@ -94,6 +95,40 @@ TEST(CpuDevice, MemoryIsWhatWasPackedAndMapped) {
   const Batch b = make_batch({{0, 3}}, net.size.vocab);
   half.step(b, pending_of(b, net, 1));
   EXPECT_GT(half.dev->memory().scratch, 0);
+}
+
+TEST(CpuDevice, BlocksTakeTheMemoryOfTheirFormat) {
+  const Net net(with_blocks);
+  const auto bytes = [&](DType dtype) {
+    return make_cpu(net, &emit_products, {{dtype, 1}}).dev->memory().weights;
+  };
+  const std::int64_t d = 256, ffn = 544, low_rank = 2 * (6 * d * 32 + 160 * d + 5 * d * 32);
+  const std::int64_t by_d = 5 * d * d + 2 * ffn * d, by_ffn = 2 * d * ffn, head = 96 * d;
+  const std::int64_t int8 = (by_d + by_ffn + head) * 34 / 32 + low_rank;
+  const std::int64_t int4 = by_d * 148 / 256 + by_ffn * 18 / 32 + head * 34 / 32 + low_rank;
+  EXPECT_GE(bytes(DType::q8_0), int8);
+  EXPECT_LT(bytes(DType::q8_0), int8 + 48 * 1024);  // vectors
+  EXPECT_GE(bytes(DType::q4_k), int4);
+  EXPECT_LT(bytes(DType::q4_k), int4 + 48 * 1024);
+}
+
+TEST(CpuDevice, NumbersThatDoNotFitAreErrors) {
+  for (const DType dtype : {DType::f16, DType::q8_0, DType::q4_k}) {
+    for (const float bad : {NAN, INFINITY, 1e30f}) {
+      auto dev = create_device({{dtype, 2}});
+      ASSERT_TRUE(dev.ok());
+      std::vector<float> values(64 * 256, 0.5f);
+      values[63 * 256 + 200] = bad;
+      Checkpoint file;
+      file.path = "m.pth";
+      const TensorView w{"w", DType::f32, {64, 256}, {256, 1}, reinterpret_cast<std::byte*>(values.data())};
+      const auto added = (*dev)->add_matrix(w, MatRole::plain, file);
+      ASSERT_FALSE(added.ok()) << dtype_name(dtype) << " " << bad;
+      EXPECT_EQ(added.error().code, ErrorCode::invalid_file);
+      EXPECT_NE(added.error().message.find("tensor w: a number is NaN, infinite or too large"),
+                std::string::npos);
+    }
+  }
 }
 
 TEST(CpuDevice, CountsZerosLikeTheReference) {

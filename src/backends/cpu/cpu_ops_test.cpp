@@ -92,6 +92,19 @@ TEST_P(CpuOpsTest, EveryStoredFormat) {
   }
 }
 
+// int8 and int4 store the same blocks as the reference, from any file; of blocks that lie along the outputs
+// (transposed matrices) and of those that the backend has no kernels for, too.
+TEST_P(CpuOpsTest, EveryBlockFormat) {
+  for (const DType dtype : {DType::f32, DType::q8_0, DType::q4_k}) {
+    for (const DType file : {DType::f32, DType::bf16, DType::q8_0, DType::q4_0, DType::q4_k}) {
+      if (dtype == DType::f32 && is_float_dtype(file)) continue;
+      const std::string what = std::string(dtype_name(file)) + " as " + std::string(dtype_name(dtype));
+      compare_with_reference(Net(with_blocks, file), &emit_products, options(dtype), what);
+    }
+    compare_with_reference(Net(odd_size), &emit_products, options(dtype), "rows that are no blocks");
+  }
+}
+
 TEST_P(CpuOpsTest, CountsNativeAndExpandedOps) {
   const Batch b = make_batch({{0, 2}}, odd_size.vocab);
   for (const Emit emit : {&emit_mixes, &emit_products, &emit_wkv}) {
@@ -113,9 +126,10 @@ TEST_P(CpuOpsTest, CountsNativeAndExpandedOps) {
 // device: always the same bits.
 TEST_P(CpuOpsTest, BitsDoNotDependOnBatchingChunkingOrThreads) {
   constexpr int rows = 37;
-  for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) {
+  for (const DType dtype : {DType::f32, DType::f16, DType::bf16, DType::q8_0, DType::q4_k}) {
     for (const Emit emit : {&emit_mixes, &emit_products, &emit_wkv}) {
-      const Net net(odd_size);
+      if (is_block_dtype(dtype) && emit != &emit_products) continue;
+      const Net net(is_block_dtype(dtype) ? with_blocks : odd_size);
       const std::size_t d = static_cast<std::size_t>(net.size.d);
       const Batch all = make_batch({{0, rows}, {1, 1}, {2, 5}}, net.size.vocab);
       const std::vector<float> pending = pending_of(all, net, 1);

@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "base/cpu_info.h"
-#include "base/dtype.h"
 #include "core/ops.h"
 
 namespace fr::cpu {
@@ -17,8 +16,6 @@ template <class A, class B>
 constexpr bool same(A a, B b) {
   return static_cast<int>(a) == static_cast<int>(b);
 }
-static_assert(same(WeightType::f32, DType::f32) && same(WeightType::f16, DType::f16) &&
-              same(WeightType::bf16, DType::bf16));
 static_assert(same(Epilogue::none, Act::none) && same(Epilogue::tanh, Act::tanh) &&
               same(Epilogue::sigmoid, Act::sigmoid) && same(Epilogue::exp, Act::exp) &&
               same(Epilogue::silu, Act::silu) && same(Epilogue::relu2, Act::relu2) &&

@@ -36,6 +36,7 @@ inline void each(int n, F f) {
 }  // namespace
 }  // namespace fr::cpu
 
+#include "backends/cpu/panels-inl.h"
 #include "backends/cpu/product-inl.h"
 
 namespace fr::cpu {

@@ -9,9 +9,13 @@ namespace fr::cpu {
 
 inline constexpr int panel_cols = 32;  // outputs per panel of a packed matrix
 inline constexpr int tile_rows = 128;  // inputs per block when a panel is unpacked to float
+inline constexpr int tile_floats =
+    tile_rows * panel_cols * 17 / 16;  // with two floats of scales for 32 inputs
 
-// Same order as DType and Act (checked in dispatch.cpp).
-enum class WeightType : uint8_t { f32, f16, bf16 };
+// How a packed matrix stores its weights: plain floats, or the blocks of 32 inputs that base/quant.h
+// describes.
+enum class WeightType : uint8_t { f32, f16, bf16, q8_0, q4_0, q4_k };
+// Same order as Act (checked in dispatch.cpp).
 enum class Epilogue : uint8_t { none, tanh, sigmoid, exp, silu, relu2, decay6, decay7 };
 
 // Where column c of a panel lies in the panel's row. bf16 stores columns c and c + 16 as the halves of one
@@ -20,9 +24,44 @@ constexpr int stored_column(WeightType type, int c) {
   return type != WeightType::bf16 ? c : c < panel_cols / 2 ? 2 * c : 2 * (c - panel_cols / 2) + 1;
 }
 
-// y = epilogue(x W^T + bias) * gate. Panels are stored in groups (the last may be smaller): all inputs' rows
-// of the first group, then of the second; a row of a group holds 32 columns of each of its panels. Rows of y,
-// bias and gate are padded to whole panels. rows >= 1, in >= 1.
+// Bytes of one input's row of `cols` columns, a multiple of 32: numbers, or codes. Codes of 4 bits lie in
+// four 32-bit words for 32 columns: column c is nibble c / 4 of word c % 4, so that a shift and a mask make
+// vectors of any length.
+static constexpr ptrdiff_t row_bytes(WeightType t, ptrdiff_t cols) {
+  switch (t) {
+    case WeightType::f32:
+      return 4 * cols;
+    case WeightType::f16:
+    case WeightType::bf16:
+      return 2 * cols;
+    case WeightType::q8_0:
+      return cols;
+    default:
+      return cols / 2;
+  }
+}
+// Blocks: before the 32 rows of codes stand the scales of the columns, as halves; q4_k has a byte for the
+// scale of each column and then a byte for each min. Before every eighth block of q4_k stand the halves that
+// these bytes count: for the scales of all columns, then for the mins.
+inline constexpr int block_inputs = 32, blocks_per_step = 8;
+static constexpr ptrdiff_t scale_bytes(WeightType, ptrdiff_t cols) { return 2 * cols; }
+static constexpr ptrdiff_t step_bytes(WeightType t, ptrdiff_t cols) {
+  return t == WeightType::q4_k ? 4 * cols : 0;
+}
+// Where block b begins, its scales first.
+static constexpr ptrdiff_t block_offset(WeightType t, ptrdiff_t cols, ptrdiff_t b) {
+  return b * (scale_bytes(t, cols) + block_inputs * row_bytes(t, cols)) +
+         (b / blocks_per_step + 1) * step_bytes(t, cols);
+}
+// All bytes of `cols` columns of `in` inputs; of block types, whole blocks (q4_k: whole steps).
+static constexpr ptrdiff_t packed_bytes(WeightType t, ptrdiff_t cols, ptrdiff_t in) {
+  if (t <= WeightType::bf16) return in * row_bytes(t, cols);
+  return block_offset(t, cols, in / block_inputs) - step_bytes(t, cols);
+}
+
+// y = epilogue(x W^T + bias) * gate. Panels are stored in groups (the last may be smaller): everything of the
+// first group, then of the second; a row of a group holds 32 columns of each of its panels. Rows of y, bias
+// and gate are padded to whole panels. rows >= 1, in >= 1.
 struct Product {
   WeightType type;
   const void* w;
@@ -36,7 +75,7 @@ struct Product {
   ptrdiff_t ld_gate;
   float* y;
   ptrdiff_t ldy;
-  float* tile;         // product: scratch, 64-byte aligned, tile_rows * panel_cols floats
+  float* tile;         // product: scratch, 64-byte aligned, tile_floats
   const int* nonzero;  // sparse_product: for every row its list of inputs that are not zero, count first
   ptrdiff_t ld_nonzero;
 };

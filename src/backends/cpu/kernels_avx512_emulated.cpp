@@ -37,6 +37,20 @@ simde__m512i cvtps(simde__m512 v) {
   for (int i = 0; i < 16; ++i) to[i] = isnan(l.v[i]) ? INT32_MIN : static_cast<int32_t>(lrintf(l.v[i]));
   return simde_mm512_loadu_si512(to);
 }
+simde__m512i widened(simde__m128i bytes) {
+  int8_t from[16];
+  int32_t to[16];
+  simde_mm_storeu_si128(from, bytes);
+  for (int i = 0; i < 16; ++i) to[i] = from[i];
+  return simde_mm512_loadu_si512(to);
+}
+simde__m512 to_floats(simde__m512i v) {
+  int32_t from[16];
+  Lanes16 l;
+  simde_mm512_storeu_si512(from, v);
+  for (int i = 0; i < 16; ++i) l.v[i] = static_cast<float>(from[i]);
+  return to_vector(l);
+}
 simde__m512 load_masked(simde__mmask16 mask, const float* p) {
   Lanes16 l{};
   for (int i = 0; i < 16; ++i) {
@@ -69,6 +83,8 @@ simde__m512 fused(simde__m512 a, simde__m512 b, simde__m512 c) {
 
 #define _mm512_cvtph_ps cvtph
 #define _mm512_cvtps_epi32 cvtps
+#define _mm512_cvtepi8_epi32 widened
+#define _mm512_cvtepi32_ps to_floats
 #define _mm512_maskz_loadu_ps load_masked
 #define _mm512_mask_storeu_ps store_masked
 #define _mm512_reduce_add_ps reduce

@@ -10,10 +10,12 @@
 #include <random>
 #include <vector>
 
+#include "backends/cpu/pack.h"
 #include "backends/cpu/recording.h"
 #include "backends/cpu/test_net.h"
 #include "base/aligned_buffer.h"
 #include "base/dtype.h"
+#include "base/quant.h"
 
 namespace fr::cpu {
 namespace {
@@ -107,22 +109,25 @@ TEST_P(KernelsTest, TailsHaveTheSameBits) {
   }
 }
 
+constexpr DType stored_types[] = {DType::f32, DType::f16, DType::bf16, DType::q8_0, DType::q4_0, DType::q4_k};
+
+// The next number of inputs that the format can store.
+int whole_blocks(DType type, int in) {
+  const int n = static_cast<int>(block_size(type));
+  return (in + n - 1) / n * n;
+}
+
+ThreadPool& pool() {
+  static const std::unique_ptr<ThreadPool> one = std::move(ThreadPool::create(1)).value();
+  return *one;
+}
+
 // A packed matrix of random numbers with everything around it, and the same product in double.
 struct Sample {
-  Sample(WeightType weight_type, int rows_, int in_, int out_, int group, double zeros = 0)
-      : rows(rows_), in(in_), out(out_), panels((out_ + panel_cols - 1) / panel_cols) {
-    const std::vector<float> w = random_floats(index(in * out), 3);
-    values.resize(w.size());
-    bits.resize(index(panels * panel_cols * in) * 4);
-    for (int c = 0; c < out; ++c) {
-      const int panel = c / panel_cols, first = panel / group * group;
-      const int ld = std::min(group, panels - first) * panel_cols;
-      for (int k = 0; k < in; ++k) {
-        const int at = first * in * panel_cols + k * ld + (panel - first) * panel_cols +
-                       stored_column(weight_type, c % panel_cols);
-        values[index(c * in + k)] = put(weight_type, index(at), w[index(c * in + k)]);
-      }
-    }
+  Sample(DType type, int rows_, int in_, int out_, int group, double zeros = 0)
+      : rows(rows_), in(whole_blocks(type, in_)), out(out_), panels((out_ + panel_cols - 1) / panel_cols) {
+    values = random_floats(index(in * out), 3);
+    store(type, group);
     ldx = row_stride(in);
     ldy = row_stride(out);
     x = random_floats(index(rows) * static_cast<std::size_t>(ldx), 4);
@@ -134,21 +139,37 @@ struct Sample {
     gate = random_floats(static_cast<std::size_t>(rows * ldy), 7);
     y.assign(static_cast<std::size_t>(rows * ldy), -7.0f);
     lists.resize(index(rows * (in + 1)));
-    tile = std::move(AlignedBuffer::allocate(tile_rows * panel_cols * sizeof(float), "tile")).value();
-    p = Product{weight_type, bits.data(), panels,           group,          in,          x.data(),
-                ldx,         rows,        bias.data(),      Epilogue::silu, gate.data(), ldy,
-                y.data(),    ldy,         tile.as<float>(), lists.data(),   in + 1};
+    tile = std::move(AlignedBuffer::allocate(tile_floats * sizeof(float), "tile")).value();
+    p = Product{weight_type(type), bits.data(), panels,   group,       in,
+                x.data(),          ldx,         rows,     bias.data(), Epilogue::silu,
+                gate.data(),       ldy,         y.data(), ldy,         tile.as<float>(),
+                lists.data(),      in + 1};
   }
   static std::size_t index(int i) { return static_cast<std::size_t>(i); }
 
-  float put(WeightType type, std::size_t at, float v) {
-    if (type == WeightType::f32) {
-      std::memcpy(bits.data() + at * 4, &v, 4);
-      return v;
+  // Replaces the values by what `type` holds of them, and packs that.
+  void store(DType type, int group) {
+    const auto blocks = values.size() / static_cast<std::size_t>(block_size(type));
+    std::vector<std::byte> bytes(blocks * dtype_size(type));
+    if (is_block_dtype(type)) {
+      ASSERT_TRUE(quantise(type, values, bytes.data()));
     }
-    const std::uint16_t h = type == WeightType::f16 ? float_to_half(v) : float_to_bf16(v);
-    std::memcpy(bits.data() + at * 2, &h, 2);
-    return type == WeightType::f16 ? half_to_float(h) : bf16_to_float(h);
+    for (std::size_t i = 0; i < values.size() && !is_block_dtype(type); ++i) {
+      const std::uint16_t h = type == DType::f16 ? float_to_half(values[i]) : float_to_bf16(values[i]);
+      std::memcpy(bytes.data() + i * dtype_size(type),
+                  type == DType::f32 ? static_cast<void*>(&values[i]) : const_cast<std::uint16_t*>(&h),
+                  dtype_size(type));
+    }
+    const TensorView w{"w", type, {out, in}, {in, 1}, bytes.data()};
+    w.read(0, values);
+    PackedMatrix m;
+    m.type = weight_type(type);
+    m.in = in;
+    m.out = out;
+    m.panels = panels;
+    m.group = group;
+    bits.assign(static_cast<std::size_t>(packed_bytes(m.type, panels * panel_cols, in)), std::byte{0x55});
+    ASSERT_TRUE(pack(w, type, m, pool(), bits.data()));
   }
 
   double exact(int row, int c) const {
@@ -161,7 +182,7 @@ struct Sample {
     return sum * exact_sigmoid(sum) * double{gate[static_cast<std::size_t>(row * ldy + c)]};
   }
   double worst_error() const {
-    double most = 0, largest = 0;
+    double most = 0, largest = 1;  // where a sum is far below zero, silu makes its rounding look large
     for (int t = 0; t < rows; ++t) {
       for (int c = 0; c < out; ++c) {
         most = std::max(most, std::abs(double{y[static_cast<std::size_t>(t * ldy + c)]} - exact(t, c)));
@@ -182,14 +203,14 @@ struct Sample {
 };
 
 TEST_P(KernelsTest, ProductsOfAllShapes) {
-  for (const WeightType type : {WeightType::f32, WeightType::f16, WeightType::bf16}) {
+  for (const DType type : stored_types) {
     for (const int rows : {1, 2, 3, 4, 5, 7, 13, 25, 30}) {
-      for (const auto& [in, out] : {std::pair{1, 1}, {7, 33}, {128, 32}, {131, 70}, {300, 160}}) {
+      for (const auto& [in, out] : {std::pair{1, 1}, {7, 33}, {128, 32}, {131, 70}, {300, 160}, {1100, 65}}) {
         for (const int group : {1, 2, 32}) {
           Sample s(type, rows, in, out, group);
           simd().product(s.p, 0, s.panels);
-          EXPECT_LE(s.worst_error(), 3e-6)
-              << dtype_name(static_cast<DType>(type)) << " " << rows << " rows, " << in << " to " << out;
+          EXPECT_LE(s.worst_error(), 5e-6)
+              << dtype_name(type) << " " << rows << " rows, " << in << " to " << out;
         }
       }
     }
@@ -223,7 +244,7 @@ TEST_P(KernelsTest, EveryHalfIsReadExactly) {
 }
 
 TEST_P(KernelsTest, BitsDoNotDependOnTheNumberOfRows) {
-  for (const WeightType type : {WeightType::f32, WeightType::f16, WeightType::bf16}) {
+  for (const DType type : stored_types) {
     for (const int group : {1, 2, 32}) {
       Sample all(type, 40, 301, 75, group);
       simd().product(all.p, 0, all.panels);
@@ -240,16 +261,36 @@ TEST_P(KernelsTest, BitsDoNotDependOnTheNumberOfRows) {
   }
 }
 
+// One input at a time, a product gives the very numbers that the file's blocks mean.
+TEST_P(KernelsTest, BlocksKeepTheirNumbers) {
+  for (const DType type : {DType::q8_0, DType::q4_0, DType::q4_k}) {
+    for (const int group : {1, 4}) {
+      Sample s(type, 1, 600, 130, group);
+      s.p.act = Epilogue::none;
+      s.p.bias = s.p.gate = nullptr;
+      for (int k = 0; k < s.in; ++k) {
+        std::fill(s.x.begin(), s.x.end(), 0.0f);
+        s.x[static_cast<std::size_t>(k)] = 1;
+        simd().product(s.p, 0, s.panels);
+        for (int c = 0; c < s.out; ++c) {
+          ASSERT_EQ(s.y[static_cast<std::size_t>(c)], s.values[static_cast<std::size_t>(c * s.in + k)])
+              << dtype_name(type) << ", output " << c << ", input " << k;
+        }
+      }
+    }
+  }
+}
+
 // Leaving out zero inputs gives the very bits of the dense product.
 TEST_P(KernelsTest, ZerosCanBeLeftOut) {
-  for (const WeightType type : {WeightType::f32, WeightType::f16, WeightType::bf16}) {
+  for (const DType type : stored_types) {
     for (const int rows : {1, 2, 5, 70}) {
       for (const double zeros : {0.0, 0.3, 0.9, 1.0}) {
         for (const int group : {2, 32}) {
-          Sample dense(type, rows, 603, 100, group, zeros), sparse(type, rows, 603, 100, group, zeros);
+          Sample dense(type, rows, 303, 100, group, zeros), sparse(type, rows, 303, 100, group, zeros);
           simd().product(dense.p, 0, dense.panels);
           for (int t = 0; t < rows; ++t)
-            simd().nonzero(sparse.p.x + t * sparse.ldx, 603, sparse.lists.data() + t * 604);
+            simd().nonzero(sparse.p.x + t * sparse.ldx, sparse.in, sparse.lists.data() + t * (sparse.in + 1));
           simd().sparse_product(sparse.p, 0, 1);
           simd().sparse_product(sparse.p, 1, sparse.panels);
           for (int t = 0; t < rows; ++t)

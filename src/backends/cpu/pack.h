@@ -27,6 +27,11 @@ struct PackedMatrix {
   std::shared_ptr<const void> table_owner;
 };
 
+WeightType weight_type(DType stored);  // of the formats that stored_dtype gives
+// Packs w, panel by panel through small buffers, into `data`: packed_bytes of m's panels. m says how, its
+// type is that of `stored`. False if a number does not fit.
+bool pack(const TensorView& w, DType stored, const PackedMatrix& m, ThreadPool& pool, std::byte* data);
+
 // Hands out memory that lives as long as the store, from large blocks, so that huge pages serve small
 // matrices too.
 class BumpMemory {
@@ -42,7 +47,8 @@ class BumpMemory {
 
 class Weights {
  public:
-  Weights(WeightType type, ThreadPool& pool) : type_(type), pool_(pool) {}
+  // asked: a format that a strategy can ask for (core/storage.h).
+  Weights(DType asked, ThreadPool& pool) : asked_(asked), pool_(pool) {}
 
   Result<Tensor> add_vector(std::span<const float> values, Shape shape);
   Result<Mat> add_matrix(const TensorView& w, MatRole role, const Checkpoint& file);
@@ -57,7 +63,7 @@ class Weights {
   std::int64_t mapped_bytes() const { return mapped_; }
 
  private:
-  WeightType type_;
+  DType asked_;
   ThreadPool& pool_;
   BumpMemory matrix_memory_{std::size_t{64} << 20}, vector_memory_{std::size_t{1} << 20};
   std::vector<const float*> vectors_;

@@ -100,7 +100,7 @@ Tensor product(CpuOps& op, Tensor x, const Mat& w, Act act, Tensor bias, Tensor 
   const Tensor lists = m.sparse ? list_nonzero(op, x) : Tensor{};
   const Operand from = op.use(x), offset = op.use(bias), factor = op.use(gate), nonzero = op.use(lists);
   const auto [out, y] = op.make({{1, 1, m.out}}, x.extent);
-  op.want_scratch(std::int64_t{tile_rows} * panel_cols);
+  op.want_scratch(tile_floats);
   const ProductCommand command{op.simd(), m,      static_cast<Epilogue>(act), x.extent, from, offset, factor,
                                y,         nonzero};
   op.add([command](const Frame& f) { return command.items(f); },

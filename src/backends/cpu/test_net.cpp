@@ -3,6 +3,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "base/quant.h"
+
 namespace fr::cpu {
 
 std::vector<const Kernels*> tested_kernels() {
@@ -36,23 +38,29 @@ Mat Net::mat(WeightStore& store, int out, int in, MatRole role, bool transposed)
   const std::vector<float> v =
       random_floats(static_cast<std::size_t>(out * in), ++seed, 1 / std::sqrt(static_cast<float>(in)));
   Checkpoint file;
-  auto bytes = std::make_shared<std::vector<std::byte>>(v.size() * dtype_size(stored));
-  for (std::size_t i = 0; i < v.size(); ++i) {
-    const std::uint16_t h = stored == DType::f16 ? float_to_half(v[i]) : float_to_bf16(v[i]);
-    if (stored == DType::f32) std::memcpy(bytes->data() + i * 4, &v[i], 4);
-    if (stored != DType::f32) std::memcpy(bytes->data() + i * 2, &h, 2);
+  const int row = transposed ? out : in;  // as the file has them
+  const DType type = row % block_size(stored) == 0 ? stored : DType::f16;
+  auto bytes = std::make_shared<std::vector<std::byte>>(
+      v.size() / static_cast<std::size_t>(block_size(type)) * dtype_size(type));
+  if (is_block_dtype(type)) {
+    EXPECT_TRUE(quantise(type, v, bytes->data()));
+  }
+  for (std::size_t i = 0; i < v.size() && !is_block_dtype(type); ++i) {
+    const std::uint16_t h = type == DType::f16 ? float_to_half(v[i]) : float_to_bf16(v[i]);
+    if (type == DType::f32) std::memcpy(bytes->data() + i * 4, &v[i], 4);
+    if (type != DType::f32) std::memcpy(bytes->data() + i * 2, &h, 2);
   }
   file.memory = bytes;
   const TensorView view{"w",
-                        stored,
+                        type,
                         {out, in},
                         transposed ? std::vector<std::int64_t>{1, out} : std::vector<std::int64_t>{in, 1},
                         bytes->data()};
   return *store.add_matrix(view, role, file);
 }
 LowRank Net::low_rank(WeightStore& store, Act inner, Act outer, bool bias) {
-  LowRank m{mat(store, size.rank, size.d, MatRole::plain, true),
-            mat(store, size.d, size.rank, MatRole::plain, true),
+  LowRank m{mat(store, size.rank, size.d, MatRole::low_rank, true),
+            mat(store, size.d, size.rank, MatRole::low_rank, true),
             {},
             inner,
             outer};
@@ -78,8 +86,8 @@ void Net::load(Device& dev) {
   plain_pair = low_rank(dev, Act::none, Act::sigmoid, true);
   gate_pair = low_rank(dev, Act::sigmoid, Act::none, false);
   data.maa_x = vec(dev, 1, size.d);
-  data.w1 = mat(dev, 5 * size.rank, size.d, MatRole::plain, true);
-  for (Mat& m : data.w2) m = mat(dev, size.d, size.rank, MatRole::plain, true);
+  data.w1 = mat(dev, 5 * size.rank, size.d, MatRole::low_rank, true);
+  for (Mat& m : data.w2) m = mat(dev, size.d, size.rank, MatRole::low_rank, true);
   for (Vec& m : data.maa) m = vec(dev, 1, size.d);
   for (Vec& v : per_head) v = vec(dev, size.heads, size.head());
   decay4 = vec(dev, 1, size.d, -1.0f, 0.3f);

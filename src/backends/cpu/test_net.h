@@ -112,6 +112,7 @@ Batch make_batch(std::initializer_list<std::pair<int, int>> sequences, int vocab
 std::vector<float> pending_of(const Batch& b, const Net& net, unsigned seed);
 
 inline constexpr Sizes odd_size{35, 5, 77, 3, 41}, usual_size{128, 2, 448, 32, 96},
-    small_heads{64, 4, 100, 8, 33}, head_40{80, 2, 96, 5, 50}, head_32{96, 3, 200, 16, 64};
+    small_heads{64, 4, 100, 8, 33}, head_40{80, 2, 96, 5, 50}, head_32{96, 3, 200, 16, 64},
+    with_blocks{256, 4, 544, 32, 96};
 
 }  // namespace fr::cpu

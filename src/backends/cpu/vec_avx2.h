@@ -22,10 +22,8 @@ struct Half {
 struct Bf16 {
   uint16_t bits;
 };
-// With more rows, a block of weights becomes float once for all, instead of in the multiplying loop.
-constexpr int max_direct_rows(const Half*) { return 32; }
-constexpr int max_direct_rows(const Bf16*) { return 32; }
-constexpr int max_direct_rows(const float*) { return 1 << 30; }
+// With more rows, a block of halves becomes float once for all, instead of in the multiplying loop.
+inline constexpr int max_direct_rows = 32;
 
 inline F32 set1(float x) { return {_mm256_set1_ps(x)}; }
 inline F32 load(const float* p) { return {_mm256_loadu_ps(p)}; }
@@ -39,6 +37,18 @@ inline F32 load_weights(const Bf16* row, int v) {
   const __m256i pairs = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(row + v % 2 * 2 * lanes));
   const __m256i high = _mm256_set1_epi32(static_cast<int>(0xffff0000u));
   return {_mm256_castsi256_ps(v < 2 ? _mm256_slli_epi32(pairs, 16) : _mm256_and_si256(pairs, high))};
+}
+
+// Vector v of 32 signed bytes, and of the 32 codes of 4 bits that kernels.h lays out.
+inline F32 load_bytes(const char* row, int v) {
+  const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(row + v * lanes));
+  return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes))};
+}
+inline F32 load_nibbles(const char* row, int v) {
+  const __m256i words = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(row)));
+  const __m256i shifts =
+      _mm256_add_epi32(_mm256_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4), _mm256_set1_epi32(8 * v));
+  return {_mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srlv_epi32(words, shifts), _mm256_set1_epi32(15)))};
 }
 
 inline __m256i lane_mask(int n) {  // all bits in the first n lanes

@@ -25,10 +25,8 @@ struct Half {
 struct Bf16 {
   uint16_t bits;
 };
-// With more rows, a block of weights becomes float once for all, instead of in the multiplying loop.
-constexpr int max_direct_rows(const Half*) { return 24; }
-constexpr int max_direct_rows(const Bf16*) { return 24; }
-constexpr int max_direct_rows(const float*) { return 1 << 30; }
+// With more rows, a block of halves becomes float once for all, instead of in the multiplying loop.
+inline constexpr int max_direct_rows = 24;
 
 inline F32 set1(float x) { return {_mm512_set1_ps(x)}; }
 inline F32 load(const float* p) { return {_mm512_loadu_ps(p)}; }
@@ -42,6 +40,18 @@ inline F32 load_weights(const Bf16* row, int v) {
   const __m512i pairs = _mm512_loadu_si512(row);
   const __m512i high = _mm512_set1_epi32(static_cast<int>(0xffff0000u));
   return {_mm512_castsi512_ps(v < 1 ? _mm512_slli_epi32(pairs, 16) : _mm512_and_si512(pairs, high))};
+}
+
+// Vector v of 32 signed bytes, and of the 32 codes of 4 bits that kernels.h lays out.
+inline F32 load_bytes(const char* row, int v) {
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(row + v * lanes));
+  return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes))};
+}
+inline F32 load_nibbles(const char* row, int v) {
+  const __m512i words = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(row)));
+  const __m512i shifts = _mm512_add_epi32(
+      _mm512_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12), _mm512_set1_epi32(16 * v));
+  return {_mm512_cvtepi32_ps(_mm512_and_si512(_mm512_srlv_epi32(words, shifts), _mm512_set1_epi32(15)))};
 }
 
 inline uint16_t lane_mask(int n) { return static_cast<uint16_t>((1u << n) - 1); }

@@ -16,6 +16,7 @@ inline constexpr float sparse_share = 0.2f;
 typedef float Floats __attribute__((vector_size(16)));
 typedef int32_t Ints __attribute__((vector_size(16)));
 typedef uint32_t Words __attribute__((vector_size(16)));
+typedef signed char Bytes __attribute__((vector_size(4)));
 typedef uint16_t Shorts __attribute__((vector_size(8)));
 
 struct F32 {
@@ -27,10 +28,8 @@ struct Half {
 struct Bf16 {
   uint16_t bits;
 };
-// With more rows, a block of weights becomes float once for all, instead of in the multiplying loop.
-constexpr int max_direct_rows(const Half*) { return 1; }
-constexpr int max_direct_rows(const Bf16*) { return 1; }
-constexpr int max_direct_rows(const float*) { return 1 << 30; }
+// With more rows, a block of halves becomes float once for all, instead of in the multiplying loop.
+inline constexpr int max_direct_rows = 1;
 
 template <class T, class P>
 inline T load_as(const P* p) {
@@ -55,6 +54,14 @@ inline F32 load_weights(const Half* row, int v) {
 inline F32 load_weights(const Bf16* row, int v) {
   const Words pairs = load_as<Words>(row + v % 4 * 2 * lanes);
   return {(Floats)(v < 4 ? pairs << 16 : pairs & 0xffff0000u)};
+}
+
+// Vector v of 32 signed bytes, and of the 32 codes of 4 bits that kernels.h lays out.
+inline F32 load_bytes(const char* row, int v) {
+  return {__builtin_convertvector(load_as<Bytes>(row + v * lanes), Floats)};
+}
+inline F32 load_nibbles(const char* row, int v) {
+  return {__builtin_convertvector((Ints)(load_as<Words>(row) >> (4 * v) & 15u), Floats)};
 }
 
 inline F32 load_first(const float* p, int n) {

@@ -1,18 +1,35 @@
 // The reference backend: every op computes at once and alone; no fused kernels, no threads, no recordings.
 #include <algorithm>
+#include <cmath>
 #include <new>
 
 #include "backends/backend.h"
 #include "backends/reference/reference_ops.h"
+#include "base/quant.h"
+#include "core/storage.h"
 
 namespace fr {
+
+const Backend& reference_backend();
+
 namespace {
 
-void round_to(DType dtype, std::span<float> values) {
+// The numbers that `dtype` holds in place of these; false if it cannot hold one of them.
+bool round_to(DType dtype, std::span<float> values) {
+  if (is_block_dtype(dtype)) {
+    const std::size_t n = values.size() / static_cast<std::size_t>(block_size(dtype));
+    std::vector<std::byte> blocks(n * dtype_size(dtype));
+    const bool fits = quantise(dtype, values, blocks.data());
+    dequantise(dtype, blocks.data(), values);
+    return fits;
+  }
+  bool fits = true;
   for (float& x : values) {
     if (dtype == DType::f16) x = half_to_float(float_to_half(x));
     if (dtype == DType::bf16) x = bf16_to_float(float_to_bf16(x));
+    fits = fits && (dtype == DType::f32 || std::isfinite(x));
   }
+  return fits;
 }
 
 Error out_of_memory(const std::string& what, std::size_t bytes) {
@@ -24,7 +41,7 @@ class ReferenceDevice final : public Device {
  public:
   explicit ReferenceDevice(DType dtype) : dtype_(dtype) {}
 
-  std::string description() const override { return "reference " + std::string(dtype_name(dtype_)); }
+  std::string description() const override { return "reference " + std::string(storage_name(dtype_)); }
 
   Result<Tensor> add_vector(std::span<const float> values, Shape shape) override;
   Result<Mat> add_matrix(const TensorView& w, MatRole role, const Checkpoint& file) override;
@@ -71,8 +88,11 @@ Result<Mat> ReferenceDevice::add_matrix(const TensorView& w, MatRole role, const
       return out_of_memory("tensor " + w.name, size * sizeof(float));
     }
     w.read(0, matrix.values);
-    round_to(dtype_, matrix.values);
-    if (file.file) file.file->release(w.bytes());
+    const DType stored = stored_dtype(dtype_, role, w);
+    if (w.dtype != stored || !(w.plain() || has_blocks(w, stored))) {
+      if (!round_to(stored, matrix.values)) return cannot_store(w, stored, file);
+    }
+    file.release(w.bytes());
     memory_.weights += static_cast<std::int64_t>(size * sizeof(float));
   }
   weights_.matrices.push_back(std::move(matrix));
@@ -141,19 +161,21 @@ Status ReferenceDevice::step(const Program& program, const Batch& batch, std::sp
 }
 
 Result<std::unique_ptr<Device>> create(const DeviceOptions& options) {
-  if (!is_weight_dtype(options.dtype)) {
-    return usage_error("the reference cannot store " + std::string(dtype_name(options.dtype)) +
-                       " weights (strategy): use fp32, fp16 or bf16");
+  const std::vector<DType>& known = reference_backend().dtypes;
+  if (std::find(known.begin(), known.end(), options.dtype) == known.end()) {
+    return usage_error("the reference cannot store " + std::string(storage_name(options.dtype)) +
+                       " weights (strategy): use fp32, fp16, bf16, int8 or int4");
   }
   return std::unique_ptr<Device>(std::make_unique<ReferenceDevice>(options.dtype));
 }
 
 }  // namespace
 
-// fp16 and bf16 round the matrices and compute in float, so kernels for these formats have an exact
-// counterpart.
+// Matrices are rounded to the stored format, and all is computed in float, so that kernels for these formats
+// have an exact counterpart.
 const Backend& reference_backend() {
-  static const Backend backend{"reference", {DType::f32, DType::f16, DType::bf16}, &create};
+  static const Backend backend{
+      "reference", {DType::f32, DType::f16, DType::bf16, int8_weights, int4_weights}, &create};
   return backend;
 }
 

@@ -1,0 +1,164 @@
+// How weights are read from a packed panel: one type per WeightType, all of one form.
+//   block            inputs that share scales; a range of inputs begins at a multiple of it
+//   scaled           whether there are scales: what weights() gives are codes q that mean scale(v) q +
+//   offset(v) has_offsets      whether offsets are not zero P(product, i)    panel i of a product beside(n)
+//   the panel n further in the same group row(k)           where weight row k begins open(k)          a
+//   reader of rows k to k + block: weights(j, v) is vector v of row k + j
+#pragma once
+
+namespace fr::cpu {
+namespace {
+
+inline constexpr int panel_vecs = panel_cols / lanes;
+inline constexpr ptrdiff_t cache_line = 64;
+
+// A panel's place: its group's memory and columns, and which of the group's panels it is.
+struct Place {
+  Place() = default;
+  Place(const Product& p, int panel) {
+    const int first = panel / p.group * p.group, left = p.panels - first;
+    begin = static_cast<const char*>(p.w) + packed_bytes(p.type, ptrdiff_t{first} * panel_cols, p.in);
+    cols = ptrdiff_t{left < p.group ? left : p.group} * panel_cols;
+    number = panel - first;
+  }
+  const char* begin;
+  ptrdiff_t cols;
+  int number;
+};
+
+template <WeightType type_, class W>
+struct FloatPanel {
+  static constexpr WeightType type = type_;
+  static constexpr int block = 1 << 30;
+  static constexpr bool scaled = false;
+  static constexpr bool has_offsets = false;
+  // Rows with which one pass over the weights, converted while they are multiplied, is faster than a copy in
+  // floats; and panels that are read side by side with R rows.
+  static constexpr int direct_rows = sizeof(W) == sizeof(float) ? 1 << 30 : max_direct_rows;
+  template <int R>
+  static constexpr int side_by_side = R < 4 ? 4 / R : 1;
+  using Reader = FloatPanel;
+
+  FloatPanel() = default;
+  FloatPanel(const W* weights, ptrdiff_t row_length) : w(weights), ld(row_length) {}
+  FloatPanel(const Product& p, int panel) {
+    const Place at(p, panel);
+    w = reinterpret_cast<const W*>(at.begin) + at.number * panel_cols;
+    ld = at.cols;
+  }
+  FloatPanel beside(int n) const { return {w + n * panel_cols, ld}; }
+  const char* row(int k) const { return reinterpret_cast<const char*>(w + k * ld); }
+  ptrdiff_t row_step() const { return ld * ptrdiff_t{sizeof(W)}; }
+  FloatPanel open(int k) const { return {w + k * ld, ld}; }
+  F32 weights(int k, int v) const { return load_weights(w + k * ld, v); }
+
+  const W* w;
+  ptrdiff_t ld;
+};
+
+template <WeightType type_>
+struct BlockPanel {
+  static constexpr WeightType type = type_;
+  static constexpr int block = block_inputs;
+  static constexpr bool scaled = true;
+  static constexpr bool has_offsets = type != WeightType::q8_0;
+  static constexpr int direct_rows = type == WeightType::q8_0 ? 4 * max_rows : max_rows + 1;
+  template <int R>
+  static constexpr int side_by_side = R < 2 ? 2 : 1;
+
+  BlockPanel() = default;
+  BlockPanel(const Product& p, int panel) : at(p, panel) {}
+  BlockPanel beside(int n) const {
+    BlockPanel other = *this;
+    other.at.number += n;
+    return other;
+  }
+  ptrdiff_t row_step() const { return row_bytes(type, at.cols); }
+  const char* scales(int b) const { return at.begin + block_offset(type, at.cols, b); }
+  const char* row(int k) const {
+    return scales(k / block) + scale_bytes(type, at.cols) + k % block * row_step() +
+           at.number * row_bytes(type, panel_cols);
+  }
+
+  struct Reader {
+    F32 weights(int k, int v) const {
+      const char* at = codes + k * step;
+      return type == WeightType::q8_0 ? load_bytes(at, v) : load_nibbles(at, v);
+    }
+    const char* row(int k) const { return codes + k * step; }
+    F32 scale(int v) const {
+      const char* from = panel.scales(first / block);
+      if constexpr (type == WeightType::q4_k) return panel.halves(steps(), v) * panel.bytes(from, v);
+      return panel.halves(from, v);
+    }
+    F32 offset(int v) const {
+      if constexpr (type != WeightType::q4_k) return set1(-8.0f) * scale(v);
+      const char* mins = panel.scales(first / block) + panel.at.cols;
+      return set1(0.0f) - panel.halves(steps() + 2 * panel.at.cols, v) * panel.bytes(mins, v);
+    }
+    const char* steps() const {
+      return panel.scales(first / block / blocks_per_step * blocks_per_step) -
+             step_bytes(type, panel.at.cols);
+    }
+    BlockPanel panel;
+    int first;  // of its inputs
+    const char* codes;
+    ptrdiff_t step;
+  };
+  Reader open(int k) const { return {*this, k, row(k), row_step()}; }
+  // Vector v of this panel's part of a row of bytes, of halves.
+  F32 bytes(const char* row, int v) const { return load_bytes(row + at.number * panel_cols, v); }
+  F32 halves(const char* row, int v) const {
+    return load_weights(reinterpret_cast<const Half*>(row) + at.number * panel_cols, v);
+  }
+
+  Place at;
+};
+
+// A part of a panel that was converted to floats, from weight row `first` on: codes, and behind them each
+// block's scales and offsets.
+template <class P>
+struct TilePanel {
+  static constexpr int block = P::block;
+  static constexpr bool scaled = P::scaled, has_offsets = P::has_offsets;
+  struct Reader {
+    F32 weights(int k, int v) const { return load(codes + k * panel_cols + v * lanes); }
+    F32 scale(int v) const { return load(scales + v * lanes); }
+    F32 offset(int v) const { return load(scales + panel_cols + v * lanes); }
+    const float *codes, *scales;
+  };
+  Reader open(int k) const { return {codes_at(k), scales_at(k)}; }
+  float* codes_at(int k) const { return tile + (k - first) * panel_cols; }
+  float* scales_at(int k) const {
+    return tile + tile_rows * panel_cols + (k - first) / block_inputs * 2 * panel_cols;
+  }
+
+  float* tile;
+  int first;
+};
+
+template <class P>
+struct PanelType {
+  using Panel = P;
+};
+// f(PanelType<P>) with the panels of a weight type.
+template <class F>
+inline void with_panels(WeightType type, F f) {
+  switch (type) {
+    case WeightType::f32:
+      return f(PanelType<FloatPanel<WeightType::f32, float>>{});
+    case WeightType::f16:
+      return f(PanelType<FloatPanel<WeightType::f16, Half>>{});
+    case WeightType::bf16:
+      return f(PanelType<FloatPanel<WeightType::bf16, Bf16>>{});
+    case WeightType::q8_0:
+      return f(PanelType<BlockPanel<WeightType::q8_0>>{});
+    case WeightType::q4_0:
+      return f(PanelType<BlockPanel<WeightType::q4_0>>{});
+    case WeightType::q4_k:
+      return f(PanelType<BlockPanel<WeightType::q4_k>>{});
+  }
+}
+
+}  // namespace
+}  // namespace fr::cpu
