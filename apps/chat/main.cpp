@@ -45,6 +45,7 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   fr::app::catch_interrupts();
+  fr::app::show_messages("chat");
   try {
     return fr::app::with_output_written(run(argc, argv));
   } catch (const Error& e) {

@@ -34,6 +34,16 @@ std::string printable(std::string_view text) {
   return out;
 }
 
+void show_messages(const char* program) {
+  fr_set_log_callback(
+      [](void* user, fr_log_level level, const char* message) {
+        if (level < FR_LOG_INFO) return;
+        const char* const clear = is_terminal(stderr) ? "\r\033[K" : "";  // a progress bar may be there
+        std::fprintf(stderr, "%s%s: %s\n", clear, static_cast<const char*>(user), printable(message).c_str());
+      },
+      const_cast<char*>(program));
+}
+
 int report(const char* program, const faster_rwkv::Error& error) {
   if (error.code() == FR_INTERRUPTED) return FR_INTERRUPTED;
   std::string line = error.what();

@@ -18,6 +18,10 @@ bool may_style(std::FILE* stream);
 // cannot send escape sequences. The text may end inside a UTF-8 character.
 std::string printable(std::string_view text);
 
+// What the library has to say ("the file's weights become int8") goes to stderr, "<program>: <message>".
+// `program` must outlive all of it.
+void show_messages(const char* program);
+
 // "<program>: error: <message>" on stderr, always one line. An interruption is silent. Returns the exit code.
 int report(const char* program, const faster_rwkv::Error& error);
 // `code`, the exit code of a program that is done. Throws when not all of its output could be written.

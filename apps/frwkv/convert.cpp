@@ -80,6 +80,8 @@ int run_convert(int argc, char** argv) {
   app.add_flag("--offline", offline, "hf: models from the cache only");
   app.add_flag("--json", json, "the report as one JSON object");
   if (!parse(app, argc, argv)) return FR_OK;
+  if (options.threads < 0 || options.threads > 1024)
+    usage(std::to_string(options.threads) + " threads (--threads): use 1 to 1024, or 0 for one per core");
   options.in = model_path(options.in, offline);
   options.check = !no_check;
   ProgressBar bar;

@@ -87,6 +87,7 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
   using faster_rwkv::Error;
   fr::app::catch_interrupts();
+  fr::app::show_messages("frwkv");
   try {
     return fr::app::with_output_written(fr::app::run(argc, argv));
   } catch (const Error& e) {

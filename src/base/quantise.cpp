@@ -1,4 +1,4 @@
-// Numbers to blocks. q8_0 and q4_0 are ggml's arithmetic, bit for bit; the search for the scales of q4_k is
+// Numbers to blocks. q8_0 and q4_0 are ggml's arithmetic (a tie may fall the other way); the search for the scales of q4_k is
 // our own. Written over 4 lanes of the compilers' vector extension, which any processor has.
 #include <algorithm>
 #include <cmath>

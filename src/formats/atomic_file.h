@@ -8,10 +8,10 @@
 
 namespace fr {
 
-// Written under a temporary name in the same directory; commit() puts it in place. Without commit() the
-// temporary file disappears and the old file stays. The new file has the old one's permissions; a symbolic
-// link stays, its target is replaced; a device or pipe is written to directly. One thread at a time. Errors
-// name the path and what the system says.
+// Written without a name, or under a temporary one, in the same directory; commit() puts it in place. Without
+// commit() it disappears and the old file stays. The new file has the old one's permissions; a symbolic link
+// stays, its target is replaced; a device or pipe is written to directly. One thread at a time. Errors name
+// the path and what the system says.
 class AtomicFile {
  public:
   static Result<AtomicFile> create(const std::string& path);
@@ -26,8 +26,9 @@ class AtomicFile {
  private:
   AtomicFile() = default;
   Error failure(const char* step) const;  // with errno
-  std::string path_, temporary_;
+  std::string path_, temporary_;  // temporary_: the name it gets before it is in place; empty for devices
   int fd_ = -1;
+  bool named_ = false;  // temporary_ exists
 };
 
 }  // namespace fr

@@ -320,7 +320,10 @@ class Writer {
 }  // namespace
 
 Result<WriteReport> write_fr(const std::string& path, const Checkpoint& model, const FrOptions& options) {
-  FR_CHECK(!options.dtype || *options.dtype == DType::f16 || *options.dtype == DType::f32);
+  if (options.dtype && *options.dtype != DType::f16 && *options.dtype != DType::f32) {
+    return usage_error(".fr files cannot hold " + std::string(dtype_name(*options.dtype)) + " (" + path +
+                       "): choose fp16 or fp32");
+  }
   return Writer(path, model, options).run();
 }
 

@@ -1,6 +1,7 @@
 // Damaged and hostile GGUF files: a named error, or views inside the file; quickly, and within 64 MB above
 // its size.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -47,8 +48,8 @@ TEST(HostileGguf, DamagedHeadersOfRealFiles) {
 
 TEST(HostileGguf, DamagedFilesOnDisk) {
   std::mt19937_64 random(13);
-  const std::string good = test::small_gguf(),
-                    path = std::filesystem::path(testing::TempDir()) / "fr_hostile.gguf";
+  const std::string good = test::small_gguf(), path = std::filesystem::path(testing::TempDir()) /
+                                                      ("fr_hostile_" + std::to_string(::getpid()));
   for (int i = 0; i < 200; ++i) {
     std::ofstream(path, std::ios::binary) << damaged(good, random);
     const auto c = open_checkpoint(path);

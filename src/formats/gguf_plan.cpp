@@ -196,9 +196,15 @@ class Planner {
   DType stored_dtype(const PlannedTensor& t, const TensorView& view, Role role) {
     if (role == Role::exact) return DType::f32;
     DType dtype = options_.dtype.value_or(view.scales ? DType::f16 : view.dtype);
-    const bool copied = dtype == view.dtype && view.contiguous() && t.exponent == 0;
+    const bool copied = dtype == view.dtype && view.contiguous() && t.exponent == 0 && !view.delta;
     if (!is_block_dtype(dtype) || (copied && !options_.dtype)) return dtype;
-    if (role == Role::factor || (!options_.dtype && !can_quantise(dtype))) return DType::f16;
+    if (role == Role::factor) return DType::f16;
+    if (!can_quantise(dtype)) {  // of the source, and changed on the way
+      fallbacks_["change on the way, cannot be stored as " + std::string(dtype_name(dtype)) +
+                 " again and become q8_0"]
+          .push_back(t.name);
+      dtype = DType::q8_0;
+    }
     if (role == Role::table && (dtype == DType::q4_0 || dtype == DType::q4_k)) dtype = DType::q8_0;
     const std::int64_t row = t.shape.back();
     if (row % block_size(dtype) == 0) return dtype;

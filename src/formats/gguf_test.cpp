@@ -1,6 +1,7 @@
 #include "formats/gguf.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <filesystem>
@@ -264,7 +265,8 @@ TEST(GgufLayout, CopiesInLayer0AreDroppedAndOtherValuesKept) {
 }
 
 TEST(GgufLayout, SplitFilesAreReadTogether) {
-  const std::filesystem::path folder = std::filesystem::path(testing::TempDir()) / "fr_gguf_split";
+  const std::filesystem::path folder =
+      std::filesystem::path(testing::TempDir()) / ("fr_gguf_split_" + std::to_string(::getpid()));
   std::filesystem::create_directories(folder);
   const auto write = [&](int no, int count, GgufBuilder b) {
     b.add("split.no", Value::u16, le(static_cast<std::uint16_t>(no)));

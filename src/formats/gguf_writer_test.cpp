@@ -1,4 +1,5 @@
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <filesystem>
@@ -80,7 +81,8 @@ class GgufWriter : public testing::Test {
     EXPECT_FALSE(std::filesystem::exists(path));
   }
 
-  const std::filesystem::path folder_ = std::filesystem::path(testing::TempDir()) / "fr_gguf_writer";
+  const std::filesystem::path folder_ =
+      std::filesystem::path(testing::TempDir()) / ("fr_gguf_writer_" + std::to_string(::getpid()));
   std::vector<std::string> notes_;
 };
 

@@ -3,6 +3,7 @@
 #include "formats/hostile.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -216,7 +217,8 @@ TEST(Hostile, FrFilesThatClaimMuch) {
 
 TEST(Hostile, DamagedFilesOnDisk) {
   std::mt19937_64 random(5);
-  const std::string path = std::filesystem::path(testing::TempDir()) / "fr_hostile";
+  const std::string path =
+      std::filesystem::path(testing::TempDir()) / ("fr_hostile_" + std::to_string(::getpid()));
   for (const std::string& good :
        {test::pth_zip(strided_pickle(), six), test::pth_legacy(strided_pickle(), six, 4)}) {
     for (int i = 0; i < 50; ++i) {

@@ -1,5 +1,6 @@
 #include "formats/lora.h"
 
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -13,17 +14,42 @@ namespace {
 
 constexpr std::string_view wrong_adapter = "give the adapter that was trained on this model";
 
-// "lora_alpha" of the adapter_config.json that the peft library writes beside an adapter.
-std::optional<double> configured_alpha(const std::string& path) {
-  std::ifstream file(std::filesystem::path(path).replace_filename("adapter_config.json"));
+// What the adapter_config.json that the peft library writes beside an adapter says of the merge.
+struct Config {
+  std::optional<double> alpha;
+  bool rank_stabilised = false;  // alpha / sqrt(rank) instead of alpha / rank
+};
+
+Result<Config> read_config(const std::string& adapter) {
+  const std::string path = std::filesystem::path(adapter).replace_filename("adapter_config.json").string();
+  std::error_code ignored;
+  if (!std::filesystem::is_regular_file(path, ignored)) return Config{};
+  std::ifstream file(path);
   const std::string text(std::istreambuf_iterator<char>(file), {});
-  constexpr std::size_t most = 1 << 20;
-  if (text.empty() || text.size() > most) return std::nullopt;
   const auto shallow = [](int depth, auto, auto&) { return depth < 16; };
-  const nlohmann::json json = nlohmann::json::parse(text, shallow, false);
-  if (!json.is_object() || !json.contains("lora_alpha") || !json["lora_alpha"].is_number())
-    return std::nullopt;
-  return json["lora_alpha"].get<double>();
+  constexpr std::size_t most = 1 << 20;
+  const nlohmann::json json = nlohmann::json::parse(text.size() > most ? "" : text, shallow, false);
+  if (!json.is_object()) return file_fault(path, "this is no JSON object");
+  Config config;
+  if (json.contains("lora_alpha") && json["lora_alpha"].is_number())
+    config.alpha = json["lora_alpha"].get<double>();
+  const auto set = [&](const char* key) {
+    return json.contains(key) && json[key] != false && !json[key].is_null() && !json[key].empty();
+  };
+  config.rank_stabilised = set("use_rslora");
+  for (const char* key : {"alpha_pattern", "fan_in_fan_out", "use_dora", "lora_bias"}) {
+    if (set(key)) {
+      return file_fault(path, std::string(key) + " is set, which this program does not merge",
+                        "merge the adapter with the program that trained it");
+    }
+  }
+  return config;
+}
+
+// The sizes without those that are 1: files write vectors as [D] and as [1, 1, D].
+std::vector<std::int64_t> without_ones(std::vector<std::int64_t> shape) {
+  std::erase(shape, 1);
+  return shape;
 }
 
 struct Pair {
@@ -86,7 +112,7 @@ TensorView* find(Checkpoint& model, const std::string& name) {
 
 Result<std::shared_ptr<const LowRankDelta>> make_delta(const Checkpoint& file, const std::string& name,
                                                        const Pair& pair, const TensorView* matrix,
-                                                       double alpha) {
+                                                       double alpha, bool rank_stabilised) {
   const auto wrong = [&](const std::string& what) { return file_fault(file.path, what, wrong_adapter); };
   if (pair.a == nullptr || pair.b == nullptr) {
     return wrong("lora_" + std::string(pair.a ? "B" : "A") + " of " + printable(name) + " is missing");
@@ -100,7 +126,8 @@ Result<std::shared_ptr<const LowRankDelta>> make_delta(const Checkpoint& file, c
   }
   auto delta = std::make_shared<LowRankDelta>();
   delta->rank = static_cast<std::size_t>(rank);
-  delta->scale = static_cast<float>(alpha / static_cast<double>(rank));
+  const auto r = static_cast<double>(rank);
+  delta->scale = static_cast<float>(alpha / (rank_stabilised ? std::sqrt(r) : r));
   delta->factor[0] = numbers_of(*pair.b);
   delta->factor[1] = numbers_of(pair.a->transposed());
   return std::shared_ptr<const LowRankDelta>(std::move(delta));
@@ -117,29 +144,38 @@ Result<LoraReport> add_lora(Checkpoint& model, const std::string& path, std::opt
   }
   FR_TRY(const Checkpoint file, open_checkpoint(path));
   FR_TRY(const Adapter adapter, sort_tensors(file));
-  if (!alpha) alpha = configured_alpha(path);
+  FR_TRY(const Config config, read_config(path));
+  if (!alpha) alpha = config.alpha;
   if (!alpha && !adapter.pairs.empty()) {
     return usage_error("the alpha of the adapter is not known (" + path + "): give it as --lora FILE:ALPHA");
   }
   LoraReport report;
   report.alpha = alpha.value_or(0);
-  for (const auto& [name, pair] : adapter.pairs) {
-    TensorView* matrix = find(model, name);
-    FR_TRY(auto delta, make_delta(file, name, pair, matrix, *alpha));
-    report.rank = delta->rank;
-    matrix->delta = std::move(delta);
-    ++report.merged;
+  if (!(std::abs(report.alpha) <= 1e6)) {
+    return usage_error("an alpha of " + std::to_string(report.alpha) + " (" + path +
+                       "): give that of the training");
   }
-  for (const auto& [name, tensor] : adapter.replaced) {
+  for (const auto& [name, tensor] : adapter.replaced) {  // first: a matrix may be replaced and changed
     TensorView* old = find(model, name);
-    if (old == nullptr || old->size() != tensor.size()) {
-      return file_fault(path, "tensor " + printable(name) + " is not one of the model's", wrong_adapter);
+    if (old == nullptr || without_ones(old->shape) != without_ones(tensor.shape)) {
+      return file_fault(
+          path,
+          "tensor " + printable(name) + " " + tensor.shape_string() +
+              (old == nullptr ? " is not one of the model's" : ", the model's is " + old->shape_string()),
+          wrong_adapter);
     }
     const auto shape = old->shape;
     *old = tensor;
     old->name = name;
     if (old->contiguous()) *old = old->reshaped(shape);
     ++report.replaced;
+  }
+  for (const auto& [name, pair] : adapter.pairs) {
+    TensorView* matrix = find(model, name);
+    FR_TRY(auto delta, make_delta(file, name, pair, matrix, *alpha, config.rank_stabilised));
+    report.rank = delta->rank;
+    matrix->delta = std::move(delta);
+    ++report.merged;
   }
   model.files.insert(model.files.end(), file.files.begin(), file.files.end());
   return report;

@@ -19,8 +19,8 @@ bool looks_like_pth(std::span<const std::byte> bytes);
 // Reads a dict of tensors, or of {"state_dict" | "model" | "module": dict of tensors}. Strides, storage
 // offsets and shared storages are kept as the file has them. Plain values beside the tensors (ChatRWKV's
 // "_strategy", ...) become metadata. The views point into `bytes`, which must outlive the result; `files` of
-// the result is empty. `path` is for error messages. Any thread. Allocates at most 64 MB above the size of the
-// file, whatever it claims.
+// the result is empty. `path` is for error messages. Any thread. Allocates at most 64 MB above the size of
+// the file, whatever it claims.
 Result<Checkpoint> parse_pth(std::span<const std::byte> bytes, std::string_view path);
 
 // Compares every ZIP entry with its CRC-32. False: a legacy file, which has no checksums.

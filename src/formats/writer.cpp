@@ -64,15 +64,15 @@ Status copy(AtomicFile& out, const TensorView& view, const Checkpoint& source) {
   }
 }
 
-Status no_room(const TensorView& view, float value, DType dtype) {
+Status no_room(const TensorView& view, float value, DType dtype, const Checkpoint& source) {
   return runtime_error(name_of(view) + " holds " + std::to_string(value) + ", which " +
-                       std::string(dtype_name(dtype)) +
-                       " cannot hold (converting): choose another --dtype, bf16 or fp32");
+                       std::string(dtype_name(dtype)) + " cannot hold (" + source.path +
+                       "): choose --dtype " + (dtype == DType::bf16 ? "fp32" : "bf16 or fp32"));
 }
 
 // Converts `numbers` to `dtype` into `bytes`, which has the right size.
-Status encode(const TensorView& view, std::span<const float> numbers, DType dtype,
-              std::span<std::byte> bytes) {
+Status encode(const TensorView& view, std::span<const float> numbers, DType dtype, std::span<std::byte> bytes,
+              const Checkpoint& source) {
   if (dtype == DType::f32) {
     std::memcpy(bytes.data(), numbers.data(), bytes.size());
     return {};
@@ -82,13 +82,13 @@ Status encode(const TensorView& view, std::span<const float> numbers, DType dtyp
     const auto bad =
         std::find_if(numbers.begin(), numbers.end(), [](float x) { return !(std::abs(x) < 1e30f); });
     return no_room(view, bad == numbers.end() ? *std::max_element(numbers.begin(), numbers.end()) : *bad,
-                   dtype);
+                   dtype, source);
   }
   for (std::size_t i = 0; i < numbers.size(); ++i) {
     const float x = numbers[i];
     const std::uint16_t h = dtype == DType::f16 ? float_to_half(x) : float_to_bf16(x);
     const float back = dtype == DType::f16 ? half_to_float(h) : bf16_to_float(h);
-    if (std::isfinite(x) && !std::isfinite(back)) return no_room(view, x, dtype);
+    if (std::isfinite(x) && !std::isfinite(back)) return no_room(view, x, dtype, source);
     std::memcpy(bytes.data() + 2 * i, &h, 2);
   }
   return {};
@@ -121,7 +121,7 @@ Status write_tensor(AtomicFile& out, const TensorView& view, DType dtype, const 
       numbers.resize(static_cast<std::size_t>(count));
       bytes.resize(static_cast<std::size_t>(count / block) * dtype_size(dtype));
       view.read(at, numbers);
-      FR_OK(encode(view, numbers, dtype, bytes));
+      FR_OK(encode(view, numbers, dtype, bytes, source));
       FR_OK(out.write(bytes));
     }
   }

@@ -115,8 +115,8 @@ Status embed_state(Checkpoint& model, const std::string& path, const std::string
 
 // The number format of one tensor in a file of plain numbers.
 DType plain_dtype(const Checkpoint& model, const TensorView& t, std::optional<DType> asked) {
-  const bool decays = t.processed && t.shape.size() < 2;  // exp(-exp(x)) close to 1 needs its digits
-  if (!t.readable() || (decays && t.dtype == DType::f32)) return t.dtype;
+  const bool decay = t.processed && t.name != "emb.weight";  // exp(-exp(x)) close to 1 needs its digits
+  if (!t.readable() || (decay && is_float_dtype(t.dtype))) return t.dtype;
   if (asked) return *asked;
   const DType restored = restored_dtype(model, t);
   return is_float_dtype(restored) && !t.scales ? restored : DType::f16;
@@ -181,21 +181,40 @@ Result<LogitDifference> compare_files(const Checkpoint& in, const Checkpoint& ou
   return compare_logits(found, expected, static_cast<std::size_t>(n_vocab));
 }
 
-Status check_paths(const ConvertOptions& options) {
+// Nothing that is read may be written over: it is mapped, or the user's only copy.
+Status check_output(const ConvertOptions& options, const Checkpoint& model) {
   std::error_code ignored;
-  if (fs::equivalent(options.in, options.out, ignored)) {
-    return usage_error("input and output are one file (" + options.out + "): name another output");
-  }
   if (fs::is_directory(options.out, ignored)) {
     return usage_error("the output is a directory (" + options.out + "): name a file");
   }
+  std::vector<std::string> inputs{options.in, options.vocab};
+  for (const auto& file : model.files) inputs.push_back(file->path());
+  for (const std::string& in : inputs) {
+    if (!in.empty() && fs::equivalent(in, options.out, ignored)) {
+      return usage_error("the output is one of the inputs (" + options.out + "): name another output");
+    }
+  }
   return {};
+}
+
+// A vocabulary that stands beside the input goes beside the output too: neither format has a place for it.
+void copy_vocabulary(const ConvertOptions& options, std::vector<std::string>& notes) {
+  const auto beside = [](const std::string& model) {
+    return fs::path(model).replace_extension(".vocab.txt");
+  };
+  const fs::path from = beside(options.in), to = beside(options.out);
+  std::error_code error;
+  if (fs::exists(to, error) || !fs::is_regular_file(from, error)) return;
+  if (options.dry_run || fs::copy_file(from, to, error)) {
+    notes.push_back("the vocabulary " + from.string() + " is copied to " + to.string());
+  } else {
+    notes.push_back("the vocabulary " + from.string() + " could not be copied: give it with --vocab");
+  }
 }
 
 }  // namespace
 
 Result<ConvertReport> convert(const ConvertOptions& options) {
-  FR_OK(check_paths(options));
   FR_TRY(const std::string container, container_of(options.out));
   FR_TRY(const auto dtype, dtype_of(options, container));
   FR_TRY(Checkpoint model, open_checkpoint(options.in, options.progress));
@@ -207,6 +226,7 @@ Result<ConvertReport> convert(const ConvertOptions& options) {
   report.notes = model.notes;
   if (!options.lora.empty()) FR_OK(add_adapter(model, options.lora, report.notes));
   if (!options.state.empty()) FR_OK(embed_state(model, options.state, container));
+  FR_OK(check_output(options, model));
   FR_TRY(const auto version, make_model(model));
   const ModelInfo info = version->info();
   report.version = info.version;
@@ -215,6 +235,7 @@ Result<ConvertReport> convert(const ConvertOptions& options) {
   report.dtypes = std::move(output.dtypes);
   report.out_bytes = output.bytes;
   report.notes.insert(report.notes.end(), output.notes.begin(), output.notes.end());
+  if (container != "gguf") copy_vocabulary(options, report.notes);
   if (options.dry_run) return report;
   FR_TRY(const Checkpoint written, open_checkpoint(options.out));
   report.out_bytes = written.file_size();

@@ -157,6 +157,7 @@ TEST_F(Convert, RefusesWhatCannotBe) {
   EXPECT_EQ(code(from_to(v7, path("model.safetensors"), "q8_0")), ErrorCode::usage);
   EXPECT_EQ(code(from_to(v7, path("other.safetensors"), "fp17")), ErrorCode::usage);
   EXPECT_EQ(code(from_to(v7, v7)), ErrorCode::usage);
+  EXPECT_EQ(code(from_to(v4, path("model.fr"), "bf16")), ErrorCode::usage);
   EXPECT_EQ(code(from_to(path("none.pth"), path("other.safetensors"))), ErrorCode::invalid_file);
 }
 
@@ -249,11 +250,74 @@ TEST_F(Convert, MergesAnAdapter) {
   ASSERT_TRUE(convert(options).ok());
   EXPECT_EQ(bytes_of(path("merged.safetensors")), merged);
 
-  options.in = model("6");  // has no blocks.1.ffn.key of this shape? it has: another one is missing
+  {
+    std::ofstream(path("adapter_config.json")) << R"({"lora_alpha": 4, "r": 4, "use_rslora": true})";
+  }  // 4 / sqrt(4)
+  ASSERT_TRUE(convert(options).ok());
+  EXPECT_EQ(bytes_of(path("merged.safetensors")), merged);
+  { std::ofstream(path("adapter_config.json")) << R"({"lora_alpha": 8, "alpha_pattern": {"key": 2}})"; }
+  EXPECT_EQ(convert(options).error().code, ErrorCode::invalid_file);
+  fs::remove(path("adapter_config.json"));
+  for (const char* alpha : {":nan", ":inf", ":1e999"}) {
+    options.lora = path("adapter.safetensors") + alpha;
+    EXPECT_EQ(convert(options).error().code, ErrorCode::usage) << alpha;
+  }
+  options.lora = path("adapter.safetensors") + ":8";
+  options.out = path("adapter.safetensors");  // an input
+  EXPECT_EQ(convert(options).error().code, ErrorCode::usage);
+  EXPECT_TRUE(open_checkpoint(path("adapter.safetensors")).ok());
+  options.out = path("merged.safetensors");
+
   ASSERT_TRUE(write_safetensors(path("adapter.safetensors"), std::span(adapter).first(1)).ok());
   const auto half = convert(options);
   ASSERT_FALSE(half.ok());
   EXPECT_NE(half.error().message.find("lora_B"), std::string::npos) << half.error().message;
+}
+
+// A matrix that is stored whole and changed besides: both count. Shapes must be the model's.
+TEST_F(Convert, AnAdapterMayReplaceAndChangeOneMatrix) {
+  const auto whole = random_numbers(224 * 64, 1.0f, 1), a = random_numbers(64, 0.1f, 2),
+             b = random_numbers(224, 0.1f, 3);
+  std::vector<TensorView> adapter{view("blocks.1.ffn.key.weight", {224, 64}, whole),
+                                  view("blocks.1.ffn.key.lora_A", {1, 64}, a),
+                                  view("blocks.1.ffn.key.lora_B", {224, 1}, b)};
+  ASSERT_TRUE(write_safetensors(path("adapter.safetensors"), adapter).ok());
+  ConvertOptions options = from_to(model("7", DType::f32), path("merged.safetensors"));
+  options.lora = path("adapter.safetensors") + ":1";
+  ASSERT_TRUE(convert(options).ok());
+  const auto merged = open_checkpoint(path("merged.safetensors"));
+  ASSERT_TRUE(merged.ok());
+  std::vector<float> key(224 * 64);
+  merged->find("blocks.1.ffn.key.weight")->read(0, key);
+  for (std::size_t i = 0; i < key.size(); ++i) ASSERT_NEAR(key[i], whole[i] + b[i / 64] * a[i % 64], 1e-6);
+
+  adapter[0] = view("blocks.1.ffn.key.weight", {64, 224}, whole);
+  ASSERT_TRUE(write_safetensors(path("adapter.safetensors"), adapter).ok());
+  EXPECT_EQ(convert(options).error().code, ErrorCode::invalid_file);
+}
+
+// exp(-exp(w)) near 1 would become 1 in 16 bits: a state that never forgets.
+TEST_F(Convert, ProcessedDecaysKeepTheirDigits) {
+  ASSERT_TRUE(convert(from_to(model("5.2", DType::f32), path("model.fr"), "fp32")).ok());
+  ASSERT_TRUE(convert(from_to(path("model.fr"), path("half.safetensors"), "bf16")).ok());
+  const auto before = open_checkpoint(path("model.fr")), after = open_checkpoint(path("half.safetensors"));
+  ASSERT_TRUE(before.ok() && after.ok());
+  const TensorView* decay = after->find("blocks.3.att.time_decay");
+  EXPECT_EQ(decay->dtype, DType::f32);
+  EXPECT_EQ(after->find("blocks.3.att.key.weight")->dtype, DType::bf16);
+  std::vector<float> was(static_cast<std::size_t>(decay->size())), is(was.size());
+  before->find("blocks.3.att.time_decay")->read(0, was);
+  decay->read(0, is);
+  EXPECT_EQ(was, is);
+}
+
+TEST_F(Convert, TheVocabularyComesAlong) {
+  const std::string in = model("7");
+  { std::ofstream(path("model7.vocab.txt")) << "1 'a' 1\n"; }
+  ConvertOptions options = from_to(in, path("other.safetensors"));
+  options.check = false;
+  ASSERT_TRUE(convert(options).ok());
+  EXPECT_EQ(bytes_of(path("other.vocab.txt")), "1 'a' 1\n");
 }
 
 TEST_F(Convert, EmbedsATunedState) {
@@ -278,11 +342,23 @@ TEST_F(Convert, EmbedsATunedState) {
   ASSERT_EQ(kv.name, "blocks.0.att.kv");
   EXPECT_EQ(std::vector(values.begin() + kv.offset, values.begin() + kv.offset + kv.size), numbers[0]);
 
+  // The check runs from that state, and GGUF has no place for it.
+  const auto lost = convert(from_to(path("with.safetensors"), path("lost.gguf")));
+  ASSERT_TRUE(lost.ok()) << lost.error().message;
+  EXPECT_GT(lost->difference->max_abs, 1e-3);
+
   options.out = path("with.gguf");
   EXPECT_EQ(convert(options).error().code, ErrorCode::usage);
   options.out = path("other.safetensors");
   options.state = in;
   EXPECT_EQ(convert(options).error().code, ErrorCode::invalid_file);
+}
+
+TEST(CompareLogits, NaNIsNoAgreement) {
+  const std::vector<float> a{1, 2, std::nanf(""), 4}, b{1, 2, 3, 4};
+  const LogitDifference d = compare_logits(a, b, 2);
+  EXPECT_EQ(d.argmax_agreement, 0.5);
+  EXPECT_TRUE(std::isnan(d.max_abs) && std::isnan(d.relative_l2));
 }
 
 TEST(Layerwise, EqualsTheEngine) {

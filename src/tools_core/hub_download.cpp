@@ -26,7 +26,9 @@ std::optional<std::uint64_t> number(std::string_view text) {
   return n;
 }
 
-std::string megabytes(std::uint64_t n) { return std::to_string((n + 999999) / 1000000) + " MB"; }
+std::string megabytes(std::uint64_t n) {
+  return std::to_string(n / 1000000 + (n % 1000000 > 0 ? 1 : 0)) + " MB";
+}
 
 // W/"abc" -> abc
 std::string plain_etag(std::string text) {

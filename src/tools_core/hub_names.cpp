@@ -104,7 +104,19 @@ bool is_safe_path(std::string_view text) {
 
 std::string shown(std::string_view text) {
   std::string out(text.substr(0, 200));
-  std::replace_if(out.begin(), out.end(), is_control, '?');
+  // C1 controls (C2 80..9F) and what turns the direction of text (E2 80 8E..AE, E2 81 A6..A9) too.
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    const auto at = [&](std::size_t k) { return k < out.size() ? static_cast<unsigned char>(out[k]) : 0u; };
+    const bool c1 = at(i) == 0xc2 && at(i + 1) < 0xa0;
+    const bool turns = at(i) == 0xe2 && ((at(i + 1) == 0x80 && at(i + 2) >= 0x8e && at(i + 2) <= 0xae) ||
+                                         (at(i + 1) == 0x81 && at(i + 2) >= 0xa6 && at(i + 2) <= 0xa9));
+    const std::size_t hide = std::min<std::size_t>(c1                   ? 2
+                                                   : turns              ? 3
+                                                   : is_control(out[i]) ? 1
+                                                                        : 0,
+                                                   out.size() - i);
+    for (std::size_t k = 0; k < hide; ++k) out[i + k] = '?';
+  }
   return text.size() > 200 ? out + "..." : out;
 }
 

@@ -11,9 +11,9 @@
 
 namespace fr {
 
-// Logits [tokens][n_vocab] after each of the tokens, from the fresh state, computed by the cpu backend with
-// weights in fp32. Errors: those of make_model and Binder, a token outside the vocabulary, not enough memory,
-// an interruption.
+// Logits [tokens][n_vocab] after each of the tokens, from the initial state (the file's tuned one, if it has
+// one), computed by the cpu backend with weights in fp32. Errors: those of make_model and Binder, a token
+// outside the vocabulary, not enough memory, an interruption.
 Result<std::vector<float>> layerwise_logits(const Checkpoint& file, std::span<const std::int32_t> tokens,
                                             int threads = 0, const Progress& progress = {});
 
