@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """convert_weight.py IN.pth OUT.fr: the converter of faster-rwkv's first days, by its old name and arguments.
 
-Needs nothing but Python: `frwkv convert IN OUT` does the work. The program is $FRWKV_BIN, or one that was built in this
+Needs nothing but Python and the program frwkv: `frwkv convert IN OUT` does the work. The program is $FRWKV_BIN, or one that was built in this
 directory, or the first in PATH. IN may be what ChatRWKV's convert_model.py made, as it used to be, or an official
 RWKV-4 or RWKV-5 model. Further arguments go to `frwkv convert`.
 """

@@ -42,8 +42,8 @@ void print_text(const ConvertReport& r, const ConvertOptions& o) {
   std::string dtypes;
   for (const auto& [name, count] : r.dtypes)
     dtypes += (dtypes.empty() ? "" : ", ") + name + " " + std::to_string(count);
-  std::printf("%s%s: %s, %s; tensors: %s\n", o.dry_run ? "would write " : "", printable(o.out).c_str(),
-              r.out_format.c_str(), bytes(r.out_bytes).c_str(), dtypes.c_str());
+  std::printf("%s%s: %s, %s; tensors: %s\n", o.dry_run ? "would write about this: " : "",
+              printable(o.out).c_str(), r.out_format.c_str(), bytes(r.out_bytes).c_str(), dtypes.c_str());
   for (const std::string& note : r.notes) std::printf("note: %s\n", printable(note).c_str());
   if (r.difference) {
     std::printf(

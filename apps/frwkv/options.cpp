@@ -99,14 +99,17 @@ void add_model_options(CLI::App& app, ModelOptions& o) {
          "--hf", [&o](const std::string& name) { o.model = "hf:" + name; },
          "a model on Hugging Face, like -m hf:REPO:FILE")
       ->type_name("REPO:FILE");
-  app.add_option("--strategy", o.strategy, "device and number format, e.g. \"cpu fp32\"")->type_name("TEXT");
+  app.add_option("--strategy", o.strategy,
+                 "device and number format, \"cpu fp16\", \"cpu int8\", \"cpu int4\"; chosen when left out")
+      ->type_name("TEXT");
   app.add_option("-t,--threads", o.threads, "threads; 0: one per core")->type_name("N");
   app.add_flag("--deterministic,!--no-deterministic", o.deterministic,
                "the same numbers for any number of threads, any batch and any chunks");
   app.add_option("--state", o.state, "start from this state: a saved one or a tuned .pth")->type_name("FILE");
   app.add_flag("--offline,!--no-offline", o.offline,
                "take hf: models from the cache alone, download nothing");
-  app.add_option("--vocab", o.vocab, "vocabulary file, if it is not found by itself")->type_name("FILE");
+  app.add_option("--vocab", o.vocab, "vocabulary, if it is not found by itself: a file, or world, 20b, abc")
+      ->type_name("FILE");
 }
 
 namespace {

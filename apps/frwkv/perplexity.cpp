@@ -64,8 +64,8 @@ bool parse_arguments(Arguments& a, int argc, char** argv) {
       "document (token 0); the state is carried from the first token to the last.",
       "perplexity");
   add_model_options(app, a.model);
-  app.add_option("-f,--file", a.file, "the text; - is standard input")->type_name("FILE")->required();
-  app.add_option("--tokens", a.tokens, "only the first N tokens")->type_name("N");
+  app.add_option("-f,--file", a.file, "the text; - or nothing: standard input")->type_name("FILE");
+  app.add_option("--tokens", a.tokens, "only the first N tokens; 0: all")->type_name("N");
   app.add_option("--chunk", a.chunk, "run N tokens at a time; 0: chosen")->type_name("N");
   app.add_option("--against", a.other, "also run this model and print how far apart they are")
       ->type_name("MODEL");
@@ -84,7 +84,8 @@ bool parse_arguments(Arguments& a, int argc, char** argv) {
 int run_perplexity(int argc, char** argv) {
   Arguments a;
   if (!parse_arguments(a, argc, argv)) return FR_OK;
-  const std::string text = a.file == "-" ? read_stdin() : read_file(a.file, "the text");
+  if (a.file.empty() && is_terminal(stdin)) usage("no text (frwkv perplexity): give --file FILE");
+  const std::string text = a.file.empty() || a.file == "-" ? read_stdin() : read_file(a.file, "the text");
   PerplexityOptions options;
   options.path = model_path(a.model.model, a.model.offline);
   options.other_path = model_path(a.other, a.model.offline);

@@ -24,11 +24,11 @@ TEST(Msgpack, ShortestForms) {
       {std::uint64_t{1} << 32, "\xcf\0\0\0\1\0\0\0\0"s},
   };
   for (const auto& [value, bytes] : integers) EXPECT_EQ(packed(pack_integer, value), bytes) << value;
-  EXPECT_EQ(packed(pack_map, 15), "\x8f");
-  EXPECT_EQ(packed(pack_map, 16), "\xde\0\x10"s);
-  EXPECT_EQ(packed(pack_map, 65536), "\xdf\0\1\0\0"s);
-  EXPECT_EQ(packed(pack_array, 15), "\x9f");
-  EXPECT_EQ(packed(pack_array, 300), "\xdc\1\x2c");
+  EXPECT_EQ(packed(pack_map, 15u), "\x8f");
+  EXPECT_EQ(packed(pack_map, 16u), "\xde\0\x10"s);
+  EXPECT_EQ(packed(pack_map, 65536u), "\xdf\0\1\0\0"s);
+  EXPECT_EQ(packed(pack_array, 15u), "\x9f");
+  EXPECT_EQ(packed(pack_array, 300u), "\xdc\1\x2c");
   EXPECT_EQ(packed(pack_text, std::string(31, 'a')), "\xbf" + std::string(31, 'a'));
   EXPECT_EQ(packed(pack_text, std::string(32, 'a')), "\xd9\x20" + std::string(32, 'a'));
   EXPECT_EQ(packed(pack_text, std::string(256, 'a')), "\xda\1\0"s + std::string(256, 'a'));

@@ -44,6 +44,11 @@ std::string_view without_arithmetic(std::string_view word) {
   return word;
 }
 
+bool is_dtype(std::string_view word) {
+  const std::string_view name = without_arithmetic(word);
+  return name == "fp32" || name == "fp16" || name == "bf16" || name == "int8" || name == "int4";
+}
+
 Result<DType> parse_dtype(std::string_view word, std::string_view strategy, const Backend& backend) {
   std::string known;
   for (const DType t : backend.dtypes) {
@@ -61,6 +66,11 @@ Status parse_part(std::string_view part, std::string_view strategy, DType automa
   const std::vector<std::string_view> words = words_of(part);
   if (words.empty()) return bad(strategy, "an empty part");
   const std::string_view device = words[0].substr(0, words[0].find(':'));
+  if (is_dtype(words[0])) {
+    std::string what = "no device but the number format ";
+    what.append(words[0]).append(", write \"cpu ").append(words[0]).append("\"");
+    return bad(strategy, what);
+  }
   FR_TRY(const Backend* backend, find_backend(device));
   if (words[0].find(':') != std::string_view::npos)
     return bad(strategy, std::string(device) + " has no device numbers");

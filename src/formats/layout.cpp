@@ -56,7 +56,7 @@ Status mark_converted(Checkpoint& file) {
 
 }  // namespace
 
-constinit const Layout layout_converted{"processed", is_converted, mark_converted};
+constinit const Layout layout_converted{"official, processed", is_converted, mark_converted};
 
 std::map<std::string, std::string> converted_metadata(const Checkpoint& file) {
   std::map<std::string, std::string> metadata;

@@ -37,7 +37,6 @@ constexpr std::array rwkv_relatives{
     Mark{"exp_avg", "an optimizer state of a training run"},
     Mark{"module.blocks.", "a training checkpoint with wrapped names"},
     Mark{"module.emb.weight", "a training checkpoint with wrapped names"},
-    Mark{".lora_A", "a LoRA adapter, not merged into its model"},
     Mark{"rosa", "an RWKV-8 (ROSA) model, which is not supported"},
     Mark{".qkv.qq", "an RWKV-7b (DeepEmbed with attention) model, which is not supported"},
     Mark{"ffn.s_emb", "an RWKV-7a (DeepEmbed) model, which is not supported"},
@@ -74,6 +73,10 @@ Status refuse_relatives(const Checkpoint& file) {
   if (rwkv_words && attention) {
     return refusal(file, "a hybrid of RWKV and attention, which is not supported",
                    "use a plain RWKV-4 to RWKV-7 model");
+  }
+  if (any_name(file, ".lora_A")) {
+    return refusal(file, "a LoRA adapter, not merged into its model",
+                   "frwkv convert MODEL OUT --lora FILE:ALPHA merges it");
   }
   if (const Mark* m = find_mark(file, rwkv_relatives)) {
     return refusal(file, m->what, "use a plain RWKV-4 to RWKV-7 model");

@@ -115,6 +115,9 @@ Result<std::shared_ptr<const Tokenizer>> load_tokenizer(const std::string& path)
   if (!std::filesystem::exists(path, ignored)) {
     if (auto named = builtin_tokenizer(path)) return named;
   }
+  if (!std::filesystem::exists(path, ignored) && path.find_first_of("./") == path.npos) {
+    return file_error("no vocabulary has this name (" + path + "): give a file, or world, 20b or abc");
+  }
   FR_TRY(const auto file, MappedFile::open(path));
   const auto bytes = file->bytes();
   return read_tokenizer({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path);

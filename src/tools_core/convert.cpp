@@ -32,7 +32,9 @@ struct Word {
   std::string_view word;
   DType dtype;
 };
-constexpr std::array words{Word{"fp32", DType::f32},  Word{"f32", DType::f32},   Word{"fp16", DType::f16},
+// The words of strategies and of llama.cpp too.
+constexpr std::array words{Word{"int8", DType::q8_0}, Word{"int4", DType::q4_k}, Word{"q4_k_m", DType::q4_k},
+                           Word{"fp32", DType::f32},  Word{"f32", DType::f32},   Word{"fp16", DType::f16},
                            Word{"f16", DType::f16},   Word{"bf16", DType::bf16}, Word{"q8_0", DType::q8_0},
                            Word{"q4_0", DType::q4_0}, Word{"q4_k", DType::q4_k}};
 
@@ -80,6 +82,8 @@ Status add_adapter(Checkpoint& model, const std::string& text, std::vector<std::
       path = text.substr(0, colon);
     }
   }
+  std::error_code ignored;
+  if (fs::is_directory(path, ignored)) path = (fs::path(path) / "adapter_model.safetensors").string();
   FR_TRY(const LoraReport report, add_lora(model, path, alpha));
   std::string note = "adapter merged into " + std::to_string(report.merged) + " matrices (rank " +
                      std::to_string(report.rank) + ", alpha " + std::to_string(report.alpha);
@@ -102,7 +106,7 @@ Status embed_state(Checkpoint& model, const std::string& path, const std::string
   FR_TRY(const auto values, tuned_state(state, *version));
   if (values.empty()) {
     return file_error("the file holds no tuned initial state (" + path +
-                      "): give one with blocks.N.att.time_state");
+                      "): give one with blocks.N.att.time_state, not a saved state");
   }
   std::erase_if(model.tensors, [](const TensorView& t) { return t.name.ends_with(".att.time_state"); });
   for (const TensorView& t : state.tensors) {
@@ -135,8 +139,12 @@ Result<WriteReport> write_plain(const Checkpoint& model, std::optional<DType> dt
   }
   if (expanded && !dtype)
     report.notes.push_back("quantised matrices were expanded to fp16 (--dtype fp32 keeps every digit)");
-  if (options.dry_run) return report;
   std::map<std::string, std::string> metadata = converted_metadata(model);
+  if (!metadata.empty())
+    report.notes.push_back(
+        "some numbers stay as a converter has processed them, marked in the metadata: only faster-rwkv "
+        "reads this file rightly");
+  if (options.dry_run) return report;
   metadata["format"] = "pt";  // readers in Python want to know whose tensors these are
   FR_OK(write_safetensors(options.out, tensors, metadata, model, options.progress));
   return report;
@@ -146,7 +154,8 @@ Result<WriteReport> write_gguf_file(const Checkpoint& model, const ModelInfo& in
                                     std::optional<DType> dtype, const ConvertOptions& options) {
   GgufOptions gguf;
   gguf.dtype = dtype;
-  gguf.model_name = fs::path(options.in).stem().string();
+  const auto named = model.metadata.find("general.name");
+  gguf.model_name = named != model.metadata.end() ? named->second : fs::path(options.in).stem().string();
   gguf.dry_run = options.dry_run;
   gguf.progress = options.progress;
   FR_TRY(const auto tokenizer, find_tokenizer(options.vocab, model, info.n_vocab));

@@ -114,8 +114,8 @@ Result<PerplexityReport> evaluate(const std::shared_ptr<Engine>& engine, const s
   FR_TRY(Tokens tokens, tokens_of(*engine, text));
   if (options.max_tokens > 0) tokens.resize(std::min(tokens.size(), options.max_tokens));
   if (tokens.size() < 2) {
-    return usage_error("the text has " + std::to_string(tokens.size()) + " tokens (" + engine->path() +
-                       "): give one with at least 2");
+    return usage_error("there are " + std::to_string(tokens.size()) +
+                       " tokens (the text): give one with at least 2");
   }
   FR_TRY(Runner runner, Runner::make(engine));
   std::optional<Runner> second;
