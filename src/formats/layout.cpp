@@ -10,7 +10,7 @@ namespace fr {
 namespace {
 
 constexpr std::array layouts{&layout_converted,    &layout_chatrwkv, &layout_rwkv_cpp, &layout_fla,
-                             &layout_transformers, &layout_web_rwkv, &layout_gguf};
+                             &layout_transformers, &layout_web_rwkv, &layout_gguf,     &layout_rosa};
 
 // The metadata of a safetensors file that holds what a converter had processed (writers: converted_metadata).
 constexpr const char* key_processed = "rwkv.processed";

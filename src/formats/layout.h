@@ -27,6 +27,7 @@ extern const Layout layout_chatrwkv;  // ChatRWKV's convert_model .pth, and .fr
 extern const Layout layout_web_rwkv;  // web-rwkv .st
 extern const Layout layout_fla;       // flash-linear-attention on Hugging Face
 extern const Layout layout_transformers;
+extern const Layout layout_rosa;       // "reverse the digits"
 extern const Layout layout_rwkv_cpp;   // .bin
 extern const Layout layout_gguf;       // llama.cpp
 extern const Layout layout_converted;  // our own safetensors of files that were processed already
