@@ -1,7 +1,6 @@
 #include "tools_core/hub_names.h"
 
 #include <algorithm>
-#include <numeric>
 #include <set>
 
 namespace fr {
@@ -68,19 +67,9 @@ std::vector<std::string> folder_model(const std::vector<HubFile>& files) {
   return out;
 }
 
-std::size_t distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), std::size_t{0});
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    std::size_t diagonal = row[0];
-    row[0] = i + 1;
-    for (std::size_t j = 0; j < b.size(); ++j) {
-      const std::size_t replaced = diagonal + (a[i] == b[j] ? 0 : 1);
-      diagonal = row[j + 1];
-      row[j + 1] = std::min({replaced, row[j] + 1, row[j + 1] + 1});
-    }
-  }
-  return row.back();
+// How many characters two names begin with alike: files of one model differ at their ends.
+std::size_t common_prefix(std::string_view a, std::string_view b) {
+  return static_cast<std::size_t>(std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin());
 }
 
 }  // namespace
@@ -170,18 +159,15 @@ HubChoice choose_model(const std::vector<HubFile>& files) {
 
 std::vector<std::string> closest_names(std::string_view name, const std::vector<HubFile>& files,
                                        std::size_t count) {
-  name = name.substr(0, 256);
-  std::vector<std::pair<std::size_t, std::string>> ranked;
+  std::vector<std::string> found;
   for (const HubFile& f : files) {
-    if (is_model_file(f.name))
-      ranked.emplace_back(distance(name, std::string_view(f.name).substr(0, 256)), f.name);
+    if (is_model_file(f.name)) found.push_back(f.name);
   }
-  std::sort(ranked.begin(), ranked.end());
-  std::vector<std::string> out;
-  for (const auto& [unused, found] : ranked) {
-    if (out.size() < count) out.push_back(found);
-  }
-  return out;
+  std::stable_sort(found.begin(), found.end(), [&](const std::string& a, const std::string& b) {
+    return common_prefix(name, a) > common_prefix(name, b);
+  });
+  if (found.size() > count) found.resize(count);
+  return found;
 }
 
 Result<HubName> parse_hub_name(std::string_view text) {

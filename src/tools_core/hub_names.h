@@ -31,7 +31,7 @@ struct HubChoice {
 // first, then a single model file. A shard alone is no model.
 HubChoice choose_model(const std::vector<HubFile>& files);
 
-// At most `count` names, those that resemble `name` most first.
+// At most `count` names, those that begin most like `name` first.
 std::vector<std::string> closest_names(std::string_view name, const std::vector<HubFile>& files,
                                        std::size_t count);
 
