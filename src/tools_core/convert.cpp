@@ -137,6 +137,9 @@ Result<WriteReport> write_plain(const Checkpoint& model, std::optional<DType> dt
     report.add(stored, stored_bytes(t, stored));
     expanded = expanded || is_block_dtype(t.dtype) || t.scales;
   }
+  // The same weights give the same file, whatever they came from.
+  std::sort(tensors.begin(), tensors.end(),
+            [](const StoredTensor& a, const StoredTensor& b) { return a.view.name < b.view.name; });
   if (expanded && !dtype)
     report.notes.push_back("quantised matrices were expanded to fp16 (--dtype fp32 keeps every digit)");
   std::map<std::string, std::string> metadata = converted_metadata(model);

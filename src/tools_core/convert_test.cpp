@@ -111,6 +111,8 @@ TEST_F(Convert, GgufAndBackIsBitExact) {
       const auto back = convert(from_to(path("model.gguf"), path("back.safetensors")));
       ASSERT_TRUE(back.ok()) << back.error().message;
       expect_same_tensors(in, path("back.safetensors"));
+      ASSERT_TRUE(convert(from_to(in, path("straight.safetensors"))).ok());
+      EXPECT_EQ(bytes_of(path("back.safetensors")), bytes_of(path("straight.safetensors")));
     }
   }
 }
