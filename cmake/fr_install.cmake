@@ -6,8 +6,8 @@ install(TARGETS faster_rwkv EXPORT faster_rwkv_targets LIBRARY DESTINATION ${CMA
 install(DIRECTORY include/faster_rwkv DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(DIRECTORY models DESTINATION ${CMAKE_INSTALL_DATADIR}/faster_rwkv)
 if(FR_BUILD_APPS)
-  install(TARGETS frwkv chat RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
-  set_target_properties(frwkv chat PROPERTIES INSTALL_RPATH "$ORIGIN/../${CMAKE_INSTALL_LIBDIR}")
+  install(TARGETS frwkv chat export_ncnn RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+  set_target_properties(frwkv chat export_ncnn PROPERTIES INSTALL_RPATH "$ORIGIN/../${CMAKE_INSTALL_LIBDIR}")
 endif()
 
 set(config_dir ${CMAKE_INSTALL_LIBDIR}/cmake/faster_rwkv)

@@ -90,8 +90,9 @@ std::string spelled(const std::string& path) {
 // Where an include of `path` leads in the tree ("" if nowhere): beside the file or below one of the include
 // roots.
 std::string resolve(const std::string& path, const std::string& include, const std::set<std::string>& files) {
-  for (const std::string& root :
-       {folder_of(path), std::string("src"), std::string("include"), std::string("apps")}) {
+  std::vector<std::string> roots{folder_of(path), "src", "include", "apps"};
+  if (path.starts_with("tests/")) roots.push_back("tests");
+  for (const std::string& root : roots) {
     const std::string candidate = (fs::path(root) / include).lexically_normal().generic_string();
     if (files.contains(candidate)) return candidate;
   }

@@ -12,6 +12,7 @@ namespace fr::test {
 std::vector<Target> targets() {
   std::vector<Target> all;
   for (const Backend& b : backends()) {
+    if (b.available != nullptr && !b.available().ok()) continue;  // a machine without a GPU
     const std::string name(b.name);
     if (name == "cpu") {
       int threads = 2;
@@ -63,7 +64,8 @@ DeviceRunner::DeviceRunner(Checkpoint file, const DeviceRunnerOptions& options) 
   model_->bind(binder);
   need(binder.finish());
   set_states();
-  initial_state_ = need(tuned_state(options.tuned != nullptr ? *options.tuned : file_, *model_));
+  initial_state_ =
+      need(tuned_state(options.tuned != nullptr ? *options.tuned : file_, model_->info(), model_->state()));
 }
 
 std::size_t DeviceRunner::segment_of(int layer) const {

@@ -1,13 +1,10 @@
 #include "common/repl.h"
 
-#include <unistd.h>
-
-#include <cerrno>
-#include <cstring>
 #include <string>
 
 #include "common/interrupt.h"
 #include "common/line_editor.h"
+#include "common/line_reader.h"
 #include "common/terminal.h"
 #include "common/words.h"
 
@@ -45,36 +42,6 @@ int chat_on_terminal(Session& session, LineEditor& editor, const Screen& screen)
     clear_interrupt();
   }
 }
-
-// Lines of standard input. Throws at Ctrl-C.
-class LineReader {
- public:
-  bool next(std::string& line) {
-    for (;;) {
-      if (const std::size_t end = buffer_.find('\n'); end != std::string::npos) {
-        line = buffer_.substr(0, end);
-        buffer_.erase(0, end + 1);
-        return true;
-      }
-      char block[4096];
-      if (wait_for_input(STDIN_FILENO) == Wake::interrupt) throw Error(FR_INTERRUPTED, "interrupted");
-      const ssize_t n = ::read(STDIN_FILENO, block, sizeof block);
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0)
-        throw Error(FR_ERROR_FILE, std::string("cannot read standard input: ") + std::strerror(errno));
-      if (n > 0) {
-        buffer_.append(block, static_cast<std::size_t>(n));
-        continue;
-      }
-      line = std::move(buffer_);
-      buffer_.clear();
-      return !line.empty();
-    }
-  }
-
- private:
-  std::string buffer_;
-};
 
 // A line that fails is reported with its number, and the conversation goes on; the result is the last error.
 int chat_in_pipe(Session& session, const Screen& screen) {

@@ -8,6 +8,7 @@ int run_bench(int argc, char** argv);
 int run_chat(int argc, char** argv);
 int run_convert(int argc, char** argv);
 int run_doctor(int argc, char** argv);
+int run_export(int argc, char** argv);
 int run_generate(int argc, char** argv);
 int run_info(int argc, char** argv);
 int run_list(int argc, char** argv);

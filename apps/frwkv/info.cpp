@@ -82,6 +82,7 @@ void print_text(const Json& j) {
   if (j.contains("tensors")) {
     line("tensors", std::to_string(j["tensors"].size()) + number_formats(j));
   }
+  if (j.contains("dtype")) line("weights", text_of(j["dtype"]));
   if (j.contains("processed")) line("processed", joined(j["processed"]) + ": the values are the converter's");
   if (j.contains("rescale_every")) {
     line("rescaled", "the residual stream is halved after every " + text_of(j["rescale_every"]) + " layers");

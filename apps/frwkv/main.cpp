@@ -28,6 +28,7 @@ constexpr Program programs[] = {
     {"tokenize", run_tokenize, "text to token ids and back"},
     {"info", run_info, "what a model file is"},
     {"convert", run_convert, "from one file format to another"},
+    {"export", run_export, "to ncnn or ONNX"},
     {"perplexity", run_perplexity, "how well a model predicts a text"},
     {"bench", run_bench, "measure speed"},
     {"pull", run_pull, "download a model from Hugging Face"},

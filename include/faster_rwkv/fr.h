@@ -116,6 +116,23 @@ FR_API fr_model_info fr_model_get_info(const fr_model* model);
  * the stored checksums. */
 FR_API fr_error fr_file_info_json(const char* path, int verify, fr_buffer* out);
 
+/* ---- export
+ * -------------------------------------------------------------------------------------------------- */
+
+typedef struct fr_export_options {
+  const char* dtype; /* of the matrices: "fp32", "fp16", for ncnn also "int8", "int4"; NULL: fp16 for ncnn,
+                        fp32 for onnx */
+  int chunk;         /* ncnn: tokens of the sequence graph, 2 to 256; 0: 16; -1: no sequence graph */
+  fr_progress_callback progress; /* may be NULL */
+  void* user;
+} fr_export_options;
+FR_API fr_export_options fr_export_options_default(void);
+/* Writes a model, any file that fr_model_load takes, as graphs of another runtime. kind "ncnn": out is the
+ * prefix of PREFIX.param, PREFIX.seq.param, PREFIX.bin and PREFIX.config; "onnx": out ends in .onnx. report
+ * (may be NULL): a JSON object with "files", "bytes", "chunk", "notes". An error leaves no files. */
+FR_API fr_error fr_export(const char* kind, const char* path, const char* out,
+                          const fr_export_options* options, fr_buffer* report);
+
 /* ---- tokenizers
  * ---------------------------------------------------------------------------------------------- */
 

@@ -263,6 +263,14 @@ class Chat {
   detail::Handle<fr_chat, fr_chat_free> c_;
 };
 
+// Exports a model to "ncnn" or "onnx" and returns the JSON report; see fr_export.
+inline std::string export_model(const char* kind, const std::string& path, const std::string& out,
+                                const fr_export_options& options = fr_export_options_default()) {
+  fr_buffer b{};
+  check(fr_export(kind, path.empty() ? nullptr : path.c_str(), out.c_str(), &options, &b));
+  return detail::take(b);
+}
+
 // JSON description of a file; see fr_file_info_json.
 inline std::string file_info_json(const std::string& path, bool verify = false) {
   fr_buffer b{};

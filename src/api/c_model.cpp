@@ -10,6 +10,13 @@
 
 namespace fr::api {
 
+Progress to_progress(fr_progress_callback callback, void* user) {
+  if (callback == nullptr) return {};
+  return [callback, user](std::string_view step, std::uint64_t done, std::uint64_t total) {
+    return callback(user, std::string(step).c_str(), done, total) != 0;
+  };
+}
+
 Status fill(fr_buffer* out, std::string_view bytes) {
   auto* data = static_cast<char*>(std::malloc(bytes.size() + 1));
   if (data == nullptr)
@@ -35,12 +42,7 @@ LoadOptions to_load_options(const fr_load_options* options) {
   out.state = text_or_empty(options->state);
   out.threads = options->threads;
   out.max_states = options->max_states;
-  if (options->progress != nullptr) {
-    out.progress = [callback = options->progress, user = options->user](
-                       std::string_view step, std::uint64_t done, std::uint64_t total) {
-      return callback(user, std::string(step).c_str(), done, total) != 0;
-    };
-  }
+  out.progress = to_progress(options->progress, options->user);
   return out;
 }
 

@@ -64,6 +64,8 @@ fr_error guarded(F&& f) {
 
 inline std::string text_or_empty(const char* s) { return s != nullptr ? s : ""; }
 
+// A progress callback of the C API as the engine calls it; empty if there is none.
+Progress to_progress(fr_progress_callback callback, void* user);
 // Copies bytes into a buffer that fr_buffer_free frees.
 Status fill(fr_buffer* out, std::string_view bytes);
 GenerateOptions to_options(const fr_generate_options* options);

@@ -10,8 +10,11 @@
 #include <vector>
 
 #include "base/dtype.h"
+#include "base/mmap.h"
 #include "base/result.h"
 #include "core/batch.h"
+#include "core/draw.h"
+#include "core/model_info.h"
 #include "core/ops.h"
 #include "core/state.h"
 #include "core/weights.h"
@@ -53,6 +56,14 @@ class Device : public WeightStore {
   virtual Status step(const Program& program, const Batch& batch, std::span<const PortIn> inputs,
                       std::span<const PortOut> outputs) = 0;
 
+  // Whether `draw` works.
+  virtual bool can_draw() const { return false; }
+  // Draws from the logits that the last step put to port_logits: request i from the row of its wanted row i.
+  // Faults of a row are in its result. The step itself need not ask for the logits as an output.
+  virtual Status draw(std::span<const DrawRequest>, std::span<DrawResult>) {
+    return usage_error("this device draws no tokens (sampling): use the host's sampler");
+  }
+
   virtual OpCounts last_counts() const = 0;  // of the last program that was recorded or run
   virtual MemoryUse memory() const = 0;
 };
@@ -60,16 +71,48 @@ class Device : public WeightStore {
 struct DeviceOptions {
   DType dtype = DType::f32;  // how matrices are stored
   int threads = 0;           // 0: one per available core
+  int index = 0;             // which of several: 1 in "cuda:1"
 };
 
 struct Backend {
   std::string_view name;      // the device word of a strategy
   std::vector<DType> dtypes;  // what it can store
   Result<std::unique_ptr<Device>> (*create)(const DeviceOptions& options);
+  bool numbered = false;            // there may be several: "cuda:1"
+  Status (*available)() = nullptr;  // why this machine cannot use it now; null: it always can
+  // Bytes free for weights on device `index`; null: those of the machine (base/cpu_info.h).
+  std::int64_t (*free_memory)(int index) = nullptr;
 };
 
 // The backends of this build, fastest first. find_backend: an error lists what there is.
 std::span<const Backend> backends();
 Result<const Backend*> find_backend(std::string_view name);
+
+// A model that was exported to a graph of a foreign runtime (ncnn, onnx), which executes it: no Ops, no
+// weights of ours. The device is ready: weights and state layout are the file's, and step ignores the
+// program's emit.
+struct Exported {
+  ModelInfo info;
+  StateSpec state;
+  std::string format;        // "ncnn", "onnx"
+  DType dtype = DType::f32;  // of its matrices, as a strategy asks for them
+  std::int64_t n_parameters = 0;
+  std::string fingerprint;  // of the model that was exported; of the files if they do not say
+  std::string path;         // what messages name
+  std::vector<std::shared_ptr<const MappedFile>> files;
+  std::vector<float> initial_state;  // canonical; empty: the blocks' initial values
+  std::unique_ptr<Device> device;
+};
+
+struct GraphRunner {
+  std::string_view name;  // the device word of a strategy: "ncnn", "onnx"
+  // path: NAME, NAME.param or NAME.bin (ncnn), NAME.onnx. options.dtype is not looked at: the caller compares
+  // Exported::dtype with what was asked for. Errors: damaged or foreign files.
+  Result<Exported> (*open)(const std::string& path, const DeviceOptions& options);
+};
+
+// The runners of this build. find_runner: null if it is not in this build.
+std::span<const GraphRunner> runners();
+const GraphRunner* find_runner(std::string_view name);
 
 }  // namespace fr

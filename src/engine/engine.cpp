@@ -32,6 +32,8 @@ std::int64_t count_parameters(const Checkpoint& file) {
 }  // namespace
 
 Result<std::shared_ptr<Engine>> Engine::load(const std::string& path, const LoadOptions& options) {
+  if (const std::string_view kind = exported_kind(path); !kind.empty())
+    return load_exported(kind, path, options);
   FR_TRY(Checkpoint file, open_checkpoint(path, options.progress));
   return make(std::move(file), options);
 }
@@ -45,10 +47,40 @@ Result<std::shared_ptr<Engine>> Engine::make(Checkpoint file, const LoadOptions&
   engine->file_dtype_ = main_dtype(file);
   engine->n_parameters_ = count_parameters(file);
   FR_TRY(engine->model_, make_model(file));
+  engine->info_ = engine->model_->info();
+  engine->state_spec_ = engine->model_->state();
   FR_TRY(engine->tokenizer_, find_tokenizer(options.vocab, file, engine->info().n_vocab));
   engine->fingerprint_ = model_fingerprint(file);
   FR_OK(engine->load_weights(file, options));
-  FR_OK(engine->set_initial_state(file, options));
+  FR_TRY(engine->initial_state_, tuned_state(file, engine->info_, engine->state_spec_));
+  FR_OK(engine->read_initial_state(options));
+  return engine;
+}
+
+Result<std::shared_ptr<Engine>> Engine::load_exported(std::string_view kind, const std::string& path,
+                                                      const LoadOptions& options) {
+  const GraphRunner* runner = find_runner(kind);
+  if (runner == nullptr) return missing_runner(kind, path);
+  FR_TRY(Exported model, runner->open(path, {DType::f32, options.threads, 0}));
+  FR_OK(check_exported_strategy(options.strategy, kind, model.dtype, path));
+  const std::shared_ptr<Engine> engine(new Engine);
+  engine->path_ = model.path;
+  engine->format_ = model.format;
+  engine->max_states_ = options.max_states;
+  engine->files_ = std::move(model.files);
+  engine->file_dtype_ = model.dtype;
+  engine->n_parameters_ = model.n_parameters;
+  engine->fingerprint_ = std::move(model.fingerprint);
+  engine->info_ = std::move(model.info);
+  engine->state_spec_ = std::move(model.state);
+  engine->segments_ = {{std::string(kind), model.dtype, 0, engine->info_.n_layer}};
+  engine->devices_.push_back(std::move(model.device));
+  engine->state_offsets_ = {0, engine->state_spec_.size};
+  Checkpoint no_tensors;
+  no_tensors.path = model.path;
+  FR_TRY(engine->tokenizer_, find_tokenizer(options.vocab, no_tensors, engine->info_.n_vocab));
+  engine->initial_state_ = std::move(model.initial_state);
+  FR_OK(engine->read_initial_state(options));
   return engine;
 }
 
@@ -65,14 +97,18 @@ void Engine::tell_about(DType chosen) const {
 
 Status Engine::load_weights(const Checkpoint& file, const LoadOptions& options) {
   const int n_layer = info().n_layer;
-  const std::int64_t table = std::int64_t{info().n_vocab} * info().n_embd, free = available_memory();
-  const DType automatic = automatic_dtype(file_dtype_, n_parameters_ - table, free);
-  FR_TRY(segments_, parse_strategy(options.strategy, automatic, n_layer));
-  if (std::any_of(segments_.begin(), segments_.end(), [](const Segment& s) { return s.automatic; }))
-    tell_about(automatic);
-  for (const Segment& segment : segments_) {
+  const std::int64_t table = std::int64_t{info().n_vocab} * info().n_embd;
+  FR_TRY(segments_, parse_strategy(options.strategy, file_dtype_, n_layer));
+  bool told = false;
+  for (Segment& segment : segments_) {
     FR_TRY(const Backend* backend, find_backend(segment.device));
-    FR_TRY(auto device, backend->create({segment.dtype, options.threads}));
+    if (segment.automatic) {
+      const std::int64_t free =
+          backend->free_memory ? backend->free_memory(segment.index) : available_memory();
+      segment.dtype = automatic_dtype(file_dtype_, n_parameters_ - table, free);
+      if (!std::exchange(told, true)) tell_about(segment.dtype);
+    }
+    FR_TRY(auto device, backend->create({segment.dtype, options.threads, segment.index}));
     devices_.push_back(std::move(device));
   }
   const auto store = [this](int layer) -> WeightStore& {
@@ -100,8 +136,8 @@ Status Engine::load_weights(const Checkpoint& file, const LoadOptions& options) 
   return {};
 }
 
-Status Engine::set_initial_state(const Checkpoint& file, const LoadOptions& options) {
-  FR_TRY(initial_state_, tuned_state(file, *model_));
+// What --state names replaces the model's own.
+Status Engine::read_initial_state(const LoadOptions& options) {
   if (options.state.empty()) return {};
   FR_TRY(StateFile state, read_state_file(options.state, *this));
   initial_state_ = std::move(state.values);
@@ -191,12 +227,13 @@ Program Engine::program(std::size_t segment, bool with_logits, bool with_hidden)
 }
 
 // Runs the batch through every segment; what crosses a border goes through host memory.
-Status Engine::run_segments(const Batch& batch, std::span<float> logits, std::span<float> hidden) {
-  const bool with_logits = !logits.empty(), with_hidden = !hidden.empty();
+Status Engine::run_segments(const Batch& batch, const Results& results) {
+  const bool with_logits = !results.logits.empty() || !results.draws.empty();
+  const bool with_hidden = !results.hidden.empty();
   const std::size_t crossing =
       static_cast<std::size_t>(batch.rows()) * static_cast<std::size_t>(info().n_embd);
   std::vector<float> from[3], to[3];
-  const int n_ports = model_->has_v_first() ? 3 : 2;
+  const int n_ports = devices_.size() > 1 && model_->has_v_first() ? 3 : 2;
   for (std::size_t i = 0; i < devices_.size(); ++i) {
     std::vector<PortIn> inputs;
     std::vector<PortOut> outputs;
@@ -207,19 +244,28 @@ Status Engine::run_segments(const Batch& batch, std::span<float> logits, std::sp
         outputs.push_back({port_x + p, to[p]});
       }
     } else {
-      if (with_logits) outputs.push_back({port_logits, logits});
-      if (with_hidden) outputs.push_back({port_hidden, hidden});
+      if (!results.logits.empty()) outputs.push_back({port_logits, results.logits});
+      if (with_hidden) outputs.push_back({port_hidden, results.hidden});
     }
     FR_OK(devices_[i]->step(program(i, with_logits, with_hidden), batch, inputs, outputs));
     for (int p = 0; p < n_ports; ++p) std::swap(from[p], to[p]);
   }
-  return {};
+  if (results.draws.empty()) return {};
+  return devices_.back()->draw(results.draws, results.drawn);
+}
+
+Engine::Results Engine::part(const Results& results, std::size_t begin, std::size_t count) const {
+  const auto rows = [&](auto all, int cols) {
+    const auto n = static_cast<std::size_t>(cols);
+    return all.empty() ? all : all.subspan(begin * n, count * n);
+  };
+  return {rows(results.logits, info().n_vocab), rows(results.hidden, info().n_embd), rows(results.draws, 1),
+          rows(results.drawn, 1)};
 }
 
 // Long batches run in pieces of at most max_rows rows, so that scratch memory does not grow with the prompt.
-Status Engine::run(const Batch& batch, std::span<float> logits, std::span<float> hidden) {
+Status Engine::run(const Batch& batch, const Results& results) {
   constexpr int max_rows = 256;
-  const auto vocab = static_cast<std::size_t>(info().n_vocab), embd = static_cast<std::size_t>(info().n_embd);
   std::size_t first_wanted = 0;
   for (int begin = 0; begin < batch.rows(); begin += max_rows) {
     const int end = std::min(begin + max_rows, batch.rows());
@@ -232,10 +278,7 @@ Status Engine::run(const Batch& batch, std::span<float> logits, std::span<float>
     std::size_t wanted = first_wanted;
     for (; wanted < batch.wanted.size() && batch.wanted[wanted] < end; ++wanted)
       piece.wanted.push_back(batch.wanted[wanted] - begin);
-    const std::size_t n = wanted - first_wanted;
-    FR_OK(run_segments(
-        piece, n && !logits.empty() ? logits.subspan(first_wanted * vocab, n * vocab) : std::span<float>{},
-        n && !hidden.empty() ? hidden.subspan(first_wanted * embd, n * embd) : std::span<float>{}));
+    FR_OK(run_segments(piece, part(results, first_wanted, wanted - first_wanted)));
     first_wanted = wanted;
   }
   return {};
@@ -259,9 +302,24 @@ Status Engine::step(std::span<const SequenceInput> sequences, std::span<float> l
                        std::to_string(need_hidden) +
                        " are wanted (step): give n_embd floats for each wanted token");
   }
-  FR_OK(run(batch, logits.first(need_logits), hidden.empty() ? hidden : hidden.first(need_hidden)));
+  FR_OK(run(batch, {logits.first(need_logits), hidden.empty() ? hidden : hidden.first(need_hidden), {}, {}}));
   for (const SequenceInput& s : sequences) s.state->tokens_seen_ += s.tokens.size();
   return {};
+}
+
+// Requests to the last device, if it and all samplers can do with them. A sampler that draws several of the
+// tokens has to draw them one after the other.
+bool Engine::make_draws(std::span<Sampler* const> samplers) {
+  if (!devices_.back()->can_draw()) return false;
+  draws_.resize(samplers.size());
+  drawn_.resize(samplers.size());
+  for (std::size_t i = 0; i < samplers.size(); ++i) {
+    const Sampler& s = *samplers[i];
+    const auto others = samplers.first(i);
+    if (std::find(others.begin(), others.end(), &s) != others.end()) return false;
+    if (s.vocab_size() != info().n_vocab || !s.draw_request(draws_[i])) return false;
+  }
+  return true;
 }
 
 Status Engine::step_sample(std::span<const SequenceInput> sequences, std::span<Sampler* const> samplers,
@@ -273,11 +331,17 @@ Status Engine::step_sample(std::span<const SequenceInput> sequences, std::span<S
   FR_OK(check_file());
   FR_TRY(const Batch batch, make_batch(last));
   const auto vocab = static_cast<std::size_t>(info().n_vocab);
-  sample_logits_.resize(vocab * last.size());
-  FR_OK(run(batch, sample_logits_, {}));
+  const bool on_device = make_draws(samplers);
+  if (on_device) {
+    FR_OK(run(batch, {{}, {}, draws_, drawn_}));
+  } else {
+    sample_logits_.resize(vocab * last.size());
+    FR_OK(run(batch, {sample_logits_, {}, {}, {}}));
+  }
   for (const SequenceInput& s : last) s.state->tokens_seen_ += s.tokens.size();
   for (std::size_t i = 0; i < last.size(); ++i) {
-    FR_TRY(tokens[i], samplers[i]->sample(std::span(sample_logits_).subspan(i * vocab, vocab)));
+    FR_TRY(tokens[i], on_device ? samplers[i]->drawn(drawn_[i])
+                                : samplers[i]->sample(std::span(sample_logits_).subspan(i * vocab, vocab)));
     FR_OK(samplers[i]->accept(tokens[i]));
   }
   return {};

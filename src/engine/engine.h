@@ -44,11 +44,12 @@ class Engine : public std::enable_shared_from_this<Engine> {
  public:
   // Errors: those of the readers, of make_model and of the Binder; an unknown strategy; not enough memory.
   static Result<std::shared_ptr<Engine>> load(const std::string& path, const LoadOptions& options);
+  // path may also name an exported model (locate.h: exported_kind), which its runner executes.
   // From tensors that are in memory already (random weights).
   static Result<std::shared_ptr<Engine>> make(Checkpoint file, const LoadOptions& options);
 
-  const ModelInfo& info() const { return model_->info(); }
-  const StateSpec& state_spec() const { return model_->state(); }
+  const ModelInfo& info() const { return info_; }
+  const StateSpec& state_spec() const { return state_spec_; }
   const std::string& path() const { return path_; }
   const std::string& format() const { return format_; }
   const std::string& fingerprint() const { return fingerprint_; }
@@ -59,7 +60,6 @@ class Engine : public std::enable_shared_from_this<Engine> {
   MemoryUse memory() const;
   OpCounts op_counts() const;
   std::shared_ptr<const Tokenizer> tokenizer() const { return tokenizer_; }  // null when unknown
-  const Model& model() const { return *model_; }
 
   // Feeds all sequences and advances their states. logits: n_vocab floats for every wanted token, sequence by
   // sequence; hidden: n_embd floats for the same (empty: not wanted). Errors found before the step leave the
@@ -73,13 +73,24 @@ class Engine : public std::enable_shared_from_this<Engine> {
  private:
   friend class State;
   Engine() = default;
+  static Result<std::shared_ptr<Engine>> load_exported(std::string_view kind, const std::string& path,
+                                                       const LoadOptions& options);
   void tell_about(DType chosen) const;
   Status load_weights(const Checkpoint& file, const LoadOptions& options);
-  Status set_initial_state(const Checkpoint& file, const LoadOptions& options);
+  Status read_initial_state(const LoadOptions& options);
   Status check_file() const;
   Result<Batch> make_batch(std::span<const SequenceInput> sequences) const;
-  Status run(const Batch& batch, std::span<float> logits, std::span<float> hidden);
-  Status run_segments(const Batch& batch, std::span<float> logits, std::span<float> hidden);
+  // What a step is to give for its wanted rows, in their order; what is empty is not wanted. draws and drawn:
+  // tokens, drawn by the last device.
+  struct Results {
+    std::span<float> logits, hidden;
+    std::span<const DrawRequest> draws;
+    std::span<DrawResult> drawn;
+  };
+  Results part(const Results& results, std::size_t begin, std::size_t count) const;  // of those rows
+  Status run(const Batch& batch, const Results& results);
+  Status run_segments(const Batch& batch, const Results& results);
+  bool make_draws(std::span<Sampler* const> samplers);
   Program program(std::size_t segment, bool with_logits, bool with_hidden) const;
 
   // Slots: the same number names a sequence's place on every device.
@@ -95,7 +106,9 @@ class Engine : public std::enable_shared_from_this<Engine> {
   std::vector<std::shared_ptr<const MappedFile>> files_;  // empty when the tensors were made in memory
   DType file_dtype_ = DType::f32;
   std::int64_t n_parameters_ = 0;
-  std::unique_ptr<Model> model_;
+  ModelInfo info_;
+  StateSpec state_spec_;
+  std::unique_ptr<Model> model_;  // null: an exported model
   std::shared_ptr<const Tokenizer> tokenizer_;
   std::vector<Segment> segments_;
   std::vector<std::unique_ptr<Device>> devices_;  // one per segment
@@ -104,6 +117,9 @@ class Engine : public std::enable_shared_from_this<Engine> {
   int max_states_ = 0;
   int n_slots_ = 0;
   std::vector<int> free_slots_;
+  // Of step_sample, which draws on the last device or here.
+  std::vector<DrawRequest> draws_;
+  std::vector<DrawResult> drawn_;
   std::vector<float> sample_logits_;
 };
 

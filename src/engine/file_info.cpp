@@ -4,6 +4,8 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "backends/backend.h"
+#include "core/storage.h"
 #include "engine/fingerprint.h"
 #include "engine/locate.h"
 #include "formats/formats.h"
@@ -15,8 +17,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-void add_model(Json& out, const Checkpoint& file, const Model& model) {
-  const ModelInfo& info = model.info();
+void add_sizes(Json& out, const ModelInfo& info, const StateSpec& state) {
   out["kind"] = "model";
   out["version"] = info.version;
   out["n_layer"] = info.n_layer;
@@ -28,9 +29,12 @@ void add_model(Json& out, const Checkpoint& file, const Model& model) {
     out["head_size"] = info.head_size;
   }
   for (const auto& [name, rank] : info.lora_ranks) out["lora_ranks"][name] = rank;
-  out["state_size"] = model.state().size;
-  out["state_bytes"] = model.state().size * std::int64_t{4};
-  out["fingerprint"] = model_fingerprint(file);
+  out["state_size"] = state.size;
+  out["state_bytes"] = state.size * std::int64_t{4};
+}
+
+// How text becomes tokens, as far as the file and what lies beside it tell.
+void add_text(Json& out, const Checkpoint& file, const ModelInfo& info) {
   const auto tokenizer = find_tokenizer("", file, info.n_vocab);
   if (tokenizer.ok() && *tokenizer) {
     out["tokenizer"] = (*tokenizer)->name();
@@ -40,6 +44,38 @@ void add_model(Json& out, const Checkpoint& file, const Model& model) {
   const TemplateGuess guess = guess_chat_template(file.path, info.n_vocab, info.version[0] - '0');
   out["template"] = guess.chat->name;
   out["template_reason"] = guess.reason;
+}
+
+void add_model(Json& out, const Checkpoint& file, const Model& model) {
+  add_sizes(out, model.info(), model.state());
+  out["fingerprint"] = model_fingerprint(file);
+  add_text(out, file, model.info());
+}
+
+// A graph of another runtime: its runner tells what it is.
+Result<std::string> exported_info_json(std::string_view kind, const std::string& path, bool verify) {
+  const GraphRunner* runner = find_runner(kind);
+  if (runner == nullptr) return missing_runner(kind, path);
+  FR_TRY(const Exported model, runner->open(path, {}));
+  Json out;
+  out["path"] = path;
+  out["format"] = model.format;
+  std::uint64_t bytes = 0;
+  for (const auto& file : model.files) {
+    out["files"].push_back(file->path());
+    bytes += file->bytes().size();
+  }
+  out["file_size"] = bytes;
+  add_sizes(out, model.info, model.state);
+  out["fingerprint"] = model.fingerprint;
+  Checkpoint no_tensors;
+  no_tensors.path = model.path;
+  add_text(out, no_tensors, model.info);
+  out["notes"] = model.info.notes;
+  if (verify) out["verified"] = false;  // these files have no checksums
+  out["n_parameters"] = model.n_parameters;
+  out["dtype"] = storage_name(model.dtype);
+  return out.dump(2, ' ', false, Json::error_handler_t::replace);
 }
 
 std::string kind_without_model(const Checkpoint& file) {
@@ -110,6 +146,8 @@ void add_metadata(Json& out, const Checkpoint& file) {
 }  // namespace
 
 Result<std::string> file_info_json(const std::string& path, bool verify) {
+  if (const std::string_view kind = exported_kind(path); !kind.empty())
+    return exported_info_json(kind, path, verify);
   FR_TRY(const Checkpoint file, open_checkpoint(path));
   Json out;
   out["path"] = path;

@@ -82,6 +82,23 @@ Result<std::string> shipped_model() {
 
 bool is_shipped_model(const std::string& path) { return fs::path(path).filename() == shipped_name; }
 
+std::string_view exported_kind(const std::string& path) {
+  const fs::path file(path);
+  if (file.extension() == ".onnx") return "onnx";
+  if (file.extension() == ".param" || is_there(path + ".param")) return "ncnn";
+  if (file.extension() == ".bin" && is_there(fs::path(file).replace_extension(".param"))) return "ncnn";
+  return "";
+}
+
+Error missing_runner(std::string_view kind, const std::string& path) {
+  const std::string how =
+      kind == "ncnn"
+          ? "configure with -DFR_ENABLE_NCNN=ON, or give the model that was exported"
+          : "install onnxruntime with its headers and configure with -DFR_ENABLE_ONNX=ON, or give the "
+            "model that was exported";
+  return usage_error("this build cannot run " + std::string(kind) + " exports (" + path + "): " + how);
+}
+
 Result<std::shared_ptr<const Tokenizer>> open_tokenizer(const std::string& vocab) {
   if (!is_gguf(vocab)) return load_tokenizer(vocab);
   FR_TRY(const Checkpoint model, open_checkpoint(vocab));

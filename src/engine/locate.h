@@ -15,6 +15,12 @@ namespace fr {
 Result<std::string> shipped_model();
 bool is_shipped_model(const std::string& path);  // by the name of the file
 
+// The runner (backends/backend.h) that a path needs: "ncnn" for NAME, NAME.param or NAME.bin where NAME.param
+// is, "onnx" for NAME.onnx, else "".
+std::string_view exported_kind(const std::string& path);
+// The error for a runner that this build does not have.
+Error missing_runner(std::string_view kind, const std::string& path);
+
 // What --vocab names: a vocabulary file or a built-in one (load_tokenizer), or a GGUF model with its
 // vocabulary.
 Result<std::shared_ptr<const Tokenizer>> open_tokenizer(const std::string& vocab);

@@ -118,7 +118,7 @@ Result<StateFile> to_state(const Checkpoint& file, const Engine& engine) {
   StateFile out;
   if (file.format == "fr" && file.find("emb.weight") == nullptr) return faster_rwkv_state(file, engine);
   if (!file.metadata.contains("rwkv.version")) {
-    FR_TRY(out.values, tuned_state(file, engine.model()));
+    FR_TRY(out.values, tuned_state(file, engine.info(), engine.state_spec()));
     if (out.values.empty()) {
       return refuse(path, "neither a saved state nor a tuned one",
                     "it has no rwkv.version and no blocks.N.att.time_state");

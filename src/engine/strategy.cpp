@@ -60,6 +60,24 @@ Result<DType> parse_dtype(std::string_view word, std::string_view strategy, cons
   return bad(strategy, what);
 }
 
+Result<int> parse_number(std::string_view word, std::string_view strategy, const char* what, int least) {
+  int number = 0;
+  const char* const last = word.data() + word.size();
+  const auto [end, error] = std::from_chars(word.data(), last, number);
+  if (error == std::errc{} && end == last && number >= least) return number;
+  std::string problem = "\"";
+  problem.append(word).append("\" is no ").append(what);
+  return bad(strategy, problem);
+}
+
+// The first backend that this machine can use.
+const Backend& fastest_backend() {
+  const auto all = backends();
+  const auto found = std::find_if(
+      all.begin(), all.end(), [](const Backend& b) { return b.available == nullptr || b.available().ok(); });
+  return found == all.end() ? all.back() : *found;
+}
+
 // One part between arrows: device [dtype] [*N]. count is -1 when the part takes the rest.
 Status parse_part(std::string_view part, std::string_view strategy, DType automatic, Segment& segment,
                   int& count) {
@@ -72,8 +90,10 @@ Status parse_part(std::string_view part, std::string_view strategy, DType automa
     return bad(strategy, what);
   }
   FR_TRY(const Backend* backend, find_backend(device));
-  if (words[0].find(':') != std::string_view::npos)
-    return bad(strategy, std::string(device) + " has no device numbers");
+  if (const std::size_t colon = words[0].find(':'); colon != std::string_view::npos) {
+    if (!backend->numbered) return bad(strategy, std::string(device) + " has no device numbers");
+    FR_TRY(segment.index, parse_number(words[0].substr(colon + 1), strategy, "device number", 0));
+  }
   segment.device = device;
   segment.dtype = automatic;
   segment.automatic = true;
@@ -89,11 +109,7 @@ Status parse_part(std::string_view part, std::string_view strategy, DType automa
     }
     if (word.ends_with('+'))
       return bad(strategy, "layers streamed from the host (\"" + std::string(word) + "\") are not supported");
-    const char* const last = word.data() + word.size();
-    const auto [end, error] = std::from_chars(word.data() + 1, last, count);
-    if (error != std::errc{} || end != last || count < 1) {
-      return bad(strategy, "\"" + std::string(word) + "\" is no number of layers");
-    }
+    FR_TRY(count, parse_number(word.substr(1), strategy, "number of layers", 1));
   }
   return {};
 }
@@ -133,7 +149,7 @@ DType automatic_dtype(DType file_dtype, std::int64_t weights, std::int64_t memor
 Result<std::vector<Segment>> parse_strategy(std::string_view text, DType automatic, int n_layer) {
   std::vector<Segment> segments;
   if (words_of(text).empty()) {
-    segments.push_back({std::string(backends().front().name), automatic, 0, n_layer, true});
+    segments.push_back({std::string(fastest_backend().name), automatic, 0, n_layer, true});
     return segments;
   }
   const std::vector<std::string_view> parts = parts_of(text);
@@ -157,11 +173,26 @@ Result<std::vector<Segment>> parse_strategy(std::string_view text, DType automat
   return segments;
 }
 
+Status check_exported_strategy(std::string_view strategy, std::string_view kind, DType dtype,
+                               const std::string& path) {
+  const std::vector<std::string_view> words = words_of(strategy);
+  const bool device = words.empty() || words[0] == kind;
+  const bool numbers =
+      words.size() < 2 || words[1] == "auto" || without_arithmetic(words[1]) == storage_name(dtype);
+  if (device && numbers && words.size() <= 2) return {};
+  std::string has(kind), what = "the strategy \"";
+  has.append(" ").append(storage_name(dtype));
+  what.append(strategy).append("\" does not fit this export (").append(path).append("): use \"").append(has);
+  return usage_error(what + "\", or export the model again with another --dtype");
+}
+
 std::string strategy_string(const std::vector<Segment>& segments) {
   std::string s;
   for (std::size_t i = 0; i < segments.size(); ++i) {
     const Segment& g = segments[i];
-    s += (i ? " -> " : "") + g.device + " " + std::string(storage_name(g.dtype));
+    s.append(i ? " -> " : "").append(g.device);
+    if (g.index > 0) s.append(":").append(std::to_string(g.index));
+    s.append(" ").append(storage_name(g.dtype));
     if (i + 1 < segments.size()) s += " *" + std::to_string(g.end - g.begin);
   }
   return s;

@@ -15,6 +15,7 @@ struct Segment {
   DType dtype = DType::f32;  // as core/storage.h names them
   int begin = 0, end = 0;  // layers [begin, end); the first segment has the embedding, the last one the head
   bool automatic = false;  // the strategy left the dtype open
+  int index = 0;           // of several devices: 1 in "cuda:1"
 };
 
 // What a strategy that names no dtype gets: the file's own where 70 % of `memory` bytes hold that many
@@ -26,6 +27,11 @@ DType automatic_dtype(DType file_dtype, std::int64_t weights, std::int64_t memor
 // (ErrorCode::usage) name the word, the device or the dtype that is unknown or not in this build, and say
 // what there is.
 Result<std::vector<Segment>> parse_strategy(std::string_view text, DType automatic, int n_layer);
+
+// An exported model has its numbers and its device already: an error unless `strategy` is empty or names
+// them.
+Status check_exported_strategy(std::string_view strategy, std::string_view kind, DType dtype,
+                               const std::string& path);
 
 std::string strategy_string(const std::vector<Segment>& segments);  // "cpu fp16 *12 -> cpu bf16"
 

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "core/storage.h"
+
 namespace fr {
 namespace {
 
@@ -55,22 +57,44 @@ TEST(Strategy, SplitsLayers) {
   EXPECT_EQ(strategy_string(*r), "cpu fp16 *10 -> cpu fp32 *4 -> reference fp32");
   EXPECT_EQ(parsed("cpu fp16 *30 -> cpu fp32"), "cpu fp16") << "a strategy written for a deeper model";
   EXPECT_EQ(parsed("cpu fp16 *24"), "cpu fp16");
+  EXPECT_EQ(parsed("cuda:1 fp16 *20 -> cuda int4"), "cuda:1 fp16 *20 -> cuda int4");
 }
 
 TEST(Strategy, ErrorsNameTheWord) {
   const struct {
     const char* text;
     const char* part;
-  } cases[] = {{"abacus fp16", "abacus"}, {"cpu fp17", "fp17"},          {"cpu fp16 *x", "*x"},
-               {"cpu fp16 *0", "*0"},     {"cpu fp16 *3", "3 of 24"},    {"cpu fp16 *2 ->", "empty part"},
-               {"cpu int3", "int4"},      {"cpu fp16i2", "fp16i2"},      {"cpu fp16 *5+", "*5+"},
-               {"cpu fp16 -> cpu", "*N"}, {"cpu fp16 fp32", "\"fp32\""}, {"cpu:1 fp16", "device numbers"},
-               {"cuda fp16", "cuda"},     {"ncnn fp16", "ncnn"}};
+  } cases[] = {{"abacus fp16", "abacus"},
+               {"cpu fp17", "fp17"},
+               {"cpu fp16 *x", "*x"},
+               {"cpu fp16 *0", "*0"},
+               {"cpu fp16 *3", "3 of 24"},
+               {"cpu fp16 *2 ->", "empty part"},
+               {"cpu int3", "int4"},
+               {"cpu fp16i2", "fp16i2"},
+               {"cpu fp16 *5+", "*5+"},
+               {"cpu fp16 -> cpu", "*N"},
+               {"cpu fp16 fp32", "\"fp32\""},
+               {"cpu:1 fp16", "device numbers"},
+               {"cuda:x fp16", "device number"},
+               {"onnx auto", "frwkv export onnx"},
+               {"ncnn fp16", "frwkv export ncnn"}};
   for (const auto& c : cases) {
     const auto r = parse_strategy(c.text, DType::f16, 24);
     ASSERT_FALSE(r.ok()) << c.text;
     EXPECT_EQ(r.error().code, ErrorCode::usage) << c.text;
     EXPECT_NE(r.error().message.find(c.part), std::string::npos) << c.text << ": " << r.error().message;
+  }
+}
+
+TEST(Strategy, AnExportHasItsOwn) {
+  for (const char* fits : {"", "ncnn", "ncnn auto", "ncnn int8", "ncnn fp16i8"})
+    EXPECT_TRUE(check_exported_strategy(fits, "ncnn", int8_weights, "m").ok()) << fits;
+  for (const char* other : {"cpu int8", "ncnn fp16", "onnx int8", "ncnn int8 *3", "ncnn int8 -> cpu int8"}) {
+    const Status status = check_exported_strategy(other, "ncnn", int8_weights, "m");
+    ASSERT_FALSE(status.ok()) << other;
+    EXPECT_EQ(status.error().code, ErrorCode::usage);
+    EXPECT_NE(status.error().message.find("use \"ncnn int8\""), std::string::npos) << status.error().message;
   }
 }
 

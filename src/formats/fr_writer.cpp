@@ -7,8 +7,8 @@
 #include <functional>
 #include <iterator>
 
+#include "base/atomic_file.h"
 #include "base/msgpack.h"
-#include "formats/atomic_file.h"
 #include "formats/reader.h"
 #include "formats/writer.h"
 

@@ -7,10 +7,10 @@
 #include <string_view>
 #include <vector>
 
+#include "base/atomic_file.h"
 #include "base/checkpoint.h"
 #include "base/log.h"
 #include "base/result.h"
-#include "formats/atomic_file.h"
 
 namespace fr {
 

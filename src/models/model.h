@@ -8,24 +8,12 @@
 #include "base/checkpoint.h"
 #include "base/result.h"
 #include "core/fused_mix.h"
+#include "core/model_info.h"
 #include "core/ops.h"
 #include "core/state.h"
 #include "core/weights.h"
 
 namespace fr {
-
-// Sizes, all read from names and shapes.
-struct ModelInfo {
-  std::string version;  // "4", "5.0", "5.1", "5.2", "6", "7"
-  int n_layer = 0;
-  int n_embd = 0;
-  int n_vocab = 0;
-  int n_ffn = 0;
-  int n_head = 0;                                       // 0 for v4
-  int head_size = 0;                                    // 0 for v4
-  std::vector<std::pair<std::string, int>> lora_ranks;  // v6: mix, decay; v7: w, a, v, g
-  std::vector<std::string> notes;                       // what is odd about the file
-};
 
 // What flows between the layers, and between the segments of a split model.
 struct Stream {
@@ -63,6 +51,6 @@ Result<std::unique_ptr<Model>> make_model(const Checkpoint& file);
 // A tuned initial state ("blocks.N.att.time_state", in its own file or merged into the model): canonical
 // values of a fresh state with these recurrences filled in; empty when the file has none. v5/v6 files store
 // [H][value][key] and are transposed; v7 files are read as they are ([H][value][key] is v7's own layout).
-Result<std::vector<float>> tuned_state(const Checkpoint& file, const Model& model);
+Result<std::vector<float>> tuned_state(const Checkpoint& file, const ModelInfo& info, const StateSpec& spec);
 
 }  // namespace fr

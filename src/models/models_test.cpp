@@ -295,7 +295,7 @@ class TunedState : public testing::Test {
 TEST_F(TunedState, IsTransposedUpToVersion6) {
   for (const std::string version : {"5.0", "5.1", "5.2", "6", "7"}) {
     const std::unique_ptr<Model> model = std::move(*make_model(random_file(version)));
-    const Result<std::vector<float>> state = tuned_state(tuned(2, {3, 4, 4}), *model);
+    const Result<std::vector<float>> state = tuned_state(tuned(2, {3, 4, 4}), model->info(), model->state());
     ASSERT_TRUE(state.ok());
     ASSERT_EQ(static_cast<std::int64_t>(state->size()), model->state().size);
     const float* kv = state->data() + model->state().blocks[4].offset;  // layer 1
@@ -315,19 +315,22 @@ TEST_F(TunedState, OfAnotherModelIsAnError) {
   const std::unique_ptr<Model> v4 = std::move(*make_model(random_file("4")));
   const std::unique_ptr<Model> v6 = std::move(*make_model(random_file("6")));
   const auto error = [](const Result<std::vector<float>>& r) { return r.ok() ? "" : r.error().message; };
-  EXPECT_EQ(tuned_state(random_file("6"), *v6)->size(), 0u);
-  EXPECT_NE(error(tuned_state(tuned(1, {3, 4, 4}), *v6)).find("blocks.1.att.time_state is missing"),
+  EXPECT_EQ(tuned_state(random_file("6"), v6->info(), v6->state())->size(), 0u);
+  EXPECT_NE(error(tuned_state(tuned(1, {3, 4, 4}), v6->info(), v6->state()))
+                .find("blocks.1.att.time_state is missing"),
             std::string::npos);
-  EXPECT_NE(error(tuned_state(tuned(3, {3, 4, 4}), *v6)).find("one layer too many"), std::string::npos);
-  EXPECT_NE(error(tuned_state(tuned(2, {2, 4, 4}), *v6))
+  EXPECT_NE(error(tuned_state(tuned(3, {3, 4, 4}), v6->info(), v6->state())).find("one layer too many"),
+            std::string::npos);
+  EXPECT_NE(error(tuned_state(tuned(2, {2, 4, 4}), v6->info(), v6->state()))
                 .find("expected [3, 4, 4] of fp32, fp16 or bf16, found [2, 4, 4]"),
             std::string::npos);
-  EXPECT_NE(error(tuned_state(tuned(2, {3, 4, 4}), *v4)).find("RWKV-4 has no tuned states"),
-            std::string::npos);
-  numbers[48] = std::numeric_limits<float>::infinity();  // the last of layer 1
   EXPECT_NE(
-      error(tuned_state(tuned(2, {3, 4, 4}), *v6)).find("blocks.1.att.time_state holds NaN or infinity"),
+      error(tuned_state(tuned(2, {3, 4, 4}), v4->info(), v4->state())).find("RWKV-4 has no tuned states"),
       std::string::npos);
+  numbers[48] = std::numeric_limits<float>::infinity();  // the last of layer 1
+  EXPECT_NE(error(tuned_state(tuned(2, {3, 4, 4}), v6->info(), v6->state()))
+                .find("blocks.1.att.time_state holds NaN or infinity"),
+            std::string::npos);
 }
 
 TEST(RandomCheckpoint, SameSeedSameBits) {

@@ -158,16 +158,16 @@ Result<std::unique_ptr<Model>> make_model(const Checkpoint& file) {
   return version->make(file, name);
 }
 
-Result<std::vector<float>> tuned_state(const Checkpoint& file, const Model& model) {
+Result<std::vector<float>> tuned_state(const Checkpoint& file, const ModelInfo& info, const StateSpec& spec) {
   if (!any_name(file, time_state)) return std::vector<float>{};
-  FR_OK(check_tuned_state(file, model.info()));
-  std::vector<float> state(static_cast<std::size_t>(model.state().size));
-  for (const StateBlock& block : model.state().blocks) {
+  FR_OK(check_tuned_state(file, info));
+  std::vector<float> state(static_cast<std::size_t>(spec.size));
+  for (const StateBlock& block : spec.blocks) {
     const std::span values(state.data() + block.offset, static_cast<std::size_t>(block.size));
     std::fill(values.begin(), values.end(), block.initial);
     if (!block.name.ends_with(".att.kv")) continue;
     TensorView view = *file.find(time_state_name(block.layer));
-    if (model.info().version != "7") std::swap(view.stride[1], view.stride[2]);
+    if (info.version != "7") std::swap(view.stride[1], view.stride[2]);
     view.read(0, values);
     if (!std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); })) {
       return file_error("tensor " + view.name + " holds NaN or infinity (" + file.path +

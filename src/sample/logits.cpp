@@ -3,11 +3,12 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <limits>
 #include <numeric>
-#include <string>
 
-#include "sample/portable_math.h"
+#include "base/portable_math.h"
+#include "core/draw.h"
 
 namespace fr {
 namespace {
@@ -18,10 +19,8 @@ constexpr float infinity = std::numeric_limits<float>::infinity();
 Error unsound(std::span<const float> logits) {
   std::size_t id = 0;
   while (logits[id] <= largest) ++id;
-  return runtime_error(
-      "logit of token " + std::to_string(id) + " is " + (logits[id] > largest ? "infinite" : "not a number") +
-      " (sampling): the model's weights or its state are damaged, or their number format is too "
-      "narrow; try fp32");
+  return draw_error(
+      {static_cast<std::int32_t>(id), logits[id] > largest ? DrawFault::infinite : DrawFault::not_a_number});
 }
 
 }  // namespace
@@ -40,8 +39,7 @@ Result<float> max_logit(std::span<const float> logits) {
       tops[lane] = logits[i + lane] > tops[lane] ? logits[i + lane] : tops[lane];
   for (; i < logits.size(); ++i) tops[0] = std::max(tops[0], logits[i]);
   const float max = *std::max_element(tops, tops + lanes);
-  if (max == -infinity)
-    return runtime_error("every token is banned (sampling): remove bans, or make the logits finite");
+  if (max == -infinity) return draw_error({0, DrawFault::all_banned});
   return max;
 }
 

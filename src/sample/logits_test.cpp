@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "sample/random.h"
+#include "base/random.h"
 
 namespace fr {
 namespace {

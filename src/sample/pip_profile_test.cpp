@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "sample/random.h"
+#include "base/random.h"
 #include "sample/sampler.h"
 
 namespace fr {

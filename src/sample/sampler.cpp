@@ -10,9 +10,9 @@
 #include <string>
 #include <utility>
 
+#include "base/portable_math.h"
+#include "base/random.h"
 #include "sample/logits.h"
-#include "sample/portable_math.h"
-#include "sample/random.h"
 
 namespace fr {
 namespace {
@@ -239,6 +239,33 @@ Result<int> Sampler::sample(std::span<const float> logits) {
   std::size_t i = 0;
   while (i + 1 < s.final.size() && (reached += s.final[i]) <= target) ++i;
   return key_id(s.keys[i]);
+}
+
+bool Sampler::draw_request(DrawRequest& r) const {
+  const SamplerParams& p = params_;
+  if (p.typical_p < 1) return false;
+  r.temperature = p.temperature;
+  r.filter_temperature = filter_temperature(p);
+  r.top_p = p.top_p;
+  r.min_p = p.min_p;
+  r.uniform = random_uniform(p.seed, state_.step);
+  r.top_k = p.top_k < vocab_size_ ? p.top_k : 0;
+  r.greedy = p.temperature < greedy_below;
+  r.top_p_of_top_k = p.profile == Profile::albatross;
+  r.top_p_exceeds = p.profile == Profile::ai00;
+  r.equals_stay = p.profile == Profile::rwkv;
+  r.penalties.clear();
+  for (const auto& seen : state_.seen) r.penalties.push_back({seen.id, -static_cast<float>(penalty(seen))});
+  r.biases = p.logit_bias;
+  r.banned = p.banned;
+  return true;
+}
+
+Result<int> Sampler::drawn(const DrawResult& result) {
+  if (result.fault != DrawFault::none) return draw_error(result);
+  FR_CHECK(result.token >= 0 && result.token < vocab_size_);
+  ++state_.step;
+  return result.token;
 }
 
 Result<std::vector<TokenProb>> Sampler::distribution(std::span<const float> logits) const {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "core/draw.h"
 
 namespace fr {
 
@@ -41,12 +42,6 @@ namespace fr {
 // any of them); ties at the border of top-k keep the lower ids (numpy and torch leave it open); ai00's top_k
 // 0 means off, not token 0.
 enum class SamplerProfile { rwkv, albatross, ai00 };
-
-struct LogitBias {
-  int id;
-  float bias;
-  bool operator==(const LogitBias&) const = default;
-};
 
 // The member defaults are those of profile rwkv; default_params gives each profile's own.
 struct SamplerParams {
@@ -107,6 +102,11 @@ class Sampler {
   // Does not count it for the penalties: call accept for the tokens that shall count (the prompt usually
   // not). logits: [vocab_size]. Errors: wrong size, NaN or +inf (naming the token), every token banned.
   Result<int> sample(std::span<const float> logits);
+  // sample in two halves, for logits that a device holds: the request of the next draw (spans into this
+  // sampler), and what came of it, which advances step. draw_request: false if a device cannot do it
+  // (typical_p below 1).
+  bool draw_request(DrawRequest& request) const;
+  Result<int> drawn(const DrawResult& result);
   // The distribution that sample draws from: ascending ids, probabilities > 0 that add up to 1.
   Result<std::vector<TokenProb>> distribution(std::span<const float> logits) const;
   // Counts a token of the sequence for the penalties. O(different tokens so far). Error: id out of range.

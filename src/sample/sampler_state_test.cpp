@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "sample/random.h"
+#include "base/random.h"
 #include "sample/sampler.h"
 #include "sample/test_logits.h"
 

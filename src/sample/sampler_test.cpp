@@ -9,7 +9,7 @@
 #include <map>
 #include <string>
 
-#include "sample/random.h"
+#include "base/random.h"
 #include "sample/test_logits.h"
 
 namespace fr {

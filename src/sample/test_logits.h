@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "sample/random.h"
+#include "base/random.h"
 #include "sample/sampler.h"
 
 namespace fr {

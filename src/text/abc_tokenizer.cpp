@@ -1,6 +1,5 @@
 #include "text/abc_tokenizer.h"
 
-#include "text/unicode.h"
 #include "text/utf8_stream.h"
 #include "text/vocabulary.h"
 

@@ -3,6 +3,7 @@
 #include <array>
 
 #include "text/unicode.h"
+#include "text/utf8_stream.h"
 
 namespace fr {
 namespace {

@@ -11,6 +11,7 @@
 #include "text/builtin_vocabulary.h"
 #include "text/byte_level.h"
 #include "text/tokenizer_json.h"
+#include "text/unicode.h"
 #include "text/utf8_stream.h"
 #include "text/vocabulary.h"
 #include "text/world_tokenizer.h"
@@ -102,6 +103,10 @@ Result<std::shared_ptr<const Tokenizer>> read_tokenizer(std::string_view file, s
       return make_world_tokenizer(std::move(vocabulary));
     }
     case Form::json:
+      if (!have_unicode_tables()) {
+        return file_error("a tokenizer.json needs Unicode tables, which this build does not have (" + source +
+                          "): use a World vocabulary, or build with FR_ENABLE_UNICODE=ON");
+      }
       return read_tokenizer_json(file, std::move(source));
     case Form::unknown:
       break;
@@ -133,6 +138,7 @@ std::shared_ptr<const Tokenizer> builtin_world_tokenizer() {
 }
 
 std::shared_ptr<const Tokenizer> builtin_20b_tokenizer() {
+  if (!have_unicode_tables()) return nullptr;
   static const std::shared_ptr<const Tokenizer> tokenizer = [] {
     auto made = BpeTokenizer::create(vocabulary_of_20b());
     FR_CHECK(made.ok());

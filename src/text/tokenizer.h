@@ -49,7 +49,7 @@ Result<std::shared_ptr<const Tokenizer>> load_tokenizer(const std::string& path)
 Result<std::shared_ptr<const Tokenizer>> read_tokenizer(std::string_view file, std::string source);
 
 // The World vocabulary (rwkv_vocab_v20230424), and that of GPT-NeoX-20B (RWKV-4 Pile and Raven): built into
-// the library. Made at the first call, then shared.
+// the library. Made at the first call, then shared. 20b: null in a build without Unicode tables.
 std::shared_ptr<const Tokenizer> builtin_world_tokenizer();
 std::shared_ptr<const Tokenizer> builtin_20b_tokenizer();
 // The characters below `n_vocab` by their code points (abc_tokenizer.h). `n_vocab` is at most 1048576.

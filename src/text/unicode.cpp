@@ -86,16 +86,7 @@ class NormalForm {
 
 }  // namespace
 
-Utf8Char first_char(std::string_view text) {
-  const auto byte = static_cast<unsigned char>(text.front());
-  if (byte < 0x80) return {true, byte, 1};
-  utf8proc_int32_t scalar = 0;
-  const std::size_t size = std::min<std::size_t>(text.size(), 4);
-  const utf8proc_ssize_t length = utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
-                                                   static_cast<utf8proc_ssize_t>(size), &scalar);
-  if (length <= 0) return {false, 0, 1};
-  return {true, static_cast<char32_t>(scalar), static_cast<std::size_t>(length)};
-}
+bool have_unicode_tables() { return true; }
 
 CharClass char_class(char32_t scalar) {
   static const std::array<CharClass, 128> ascii = [] {

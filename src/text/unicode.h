@@ -7,15 +7,9 @@
 
 namespace fr {
 
-struct Utf8Char {
-  bool valid;          // false: one byte that begins no well-formed character
-  char32_t scalar;     // 0 when not valid
-  std::size_t length;  // in bytes
-};
-// The character at the start of `text`, which is not empty.
-Utf8Char first_char(std::string_view text);
-
 enum class CharClass : std::uint8_t { space, letter, number, other };
+// Whether this build has the tables of what follows (FR_ENABLE_UNICODE).
+bool have_unicode_tables();
 // By the property White_Space and the general categories L* and N*.
 CharClass char_class(char32_t scalar);
 

@@ -87,6 +87,17 @@ bool is_valid_utf8(std::string_view bytes) {
   return true;
 }
 
+Utf8Char first_char(std::string_view text) {
+  const auto lead = static_cast<unsigned char>(text.front());
+  if (lead < 0x80) return {true, lead, 1};
+  const std::size_t length = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
+  const std::string_view all = text.substr(0, length);
+  if (all.size() < length || !is_valid_utf8(all)) return {false, 0, 1};
+  char32_t scalar = lead & (0x7fu >> length);
+  for (const char c : all.substr(1)) scalar = scalar << 6 | (static_cast<unsigned char>(c) & 0x3fu);
+  return {true, scalar, length};
+}
+
 void append_utf8(std::string& out, char32_t scalar) {
   FR_CHECK(scalar <= 0x10ffff && (scalar < 0xd800 || scalar > 0xdfff));
   const auto put = [&out](char32_t byte) { out += static_cast<char>(byte); };

@@ -28,6 +28,14 @@ class Utf8Stream {
 
 bool is_valid_utf8(std::string_view bytes);
 
+struct Utf8Char {
+  bool valid;          // false: one byte that begins no well-formed character
+  char32_t scalar;     // 0 when not valid
+  std::size_t length;  // in bytes
+};
+// The character at the start of `text`, which is not empty.
+Utf8Char first_char(std::string_view text);
+
 // Appends the UTF-8 form of a Unicode scalar value (at most U+10FFFF and no surrogate: the caller checks).
 void append_utf8(std::string& out, char32_t scalar);
 

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "text/unicode.h"
+#include "text/utf8_stream.h"
 #include "text/vocabulary.h"
 
 namespace fr {

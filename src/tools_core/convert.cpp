@@ -103,7 +103,7 @@ Status embed_state(Checkpoint& model, const std::string& path, const std::string
   }
   FR_TRY(const Checkpoint state, open_checkpoint(path));
   FR_TRY(const auto version, make_model(model));
-  FR_TRY(const auto values, tuned_state(state, *version));
+  FR_TRY(const auto values, tuned_state(state, version->info(), version->state()));
   if (values.empty()) {
     return file_error("the file holds no tuned initial state (" + path +
                       "): give one with blocks.N.att.time_state, not a saved state");

@@ -98,11 +98,10 @@ void look_at_gpu(Json& out, Json& advice) {
   if (!gpu.problem.empty())
     advice.push_back("the NVIDIA driver does not work (" + gpu.problem +
                      "): install or restart it; in a container, pass the GPU in");
-  const auto all = backends();
-  const bool built = std::any_of(all.begin(), all.end(),
-                                 [](const Backend& b) { return std::string_view(b.name) == "cuda"; });
-  if (!gpu.devices.empty() && !built)
-    advice.push_back("there is a GPU, but this build has no cuda backend: the GPU is not used");
+  const Result<const Backend*> cuda = find_backend("cuda");
+  if (gpu.devices.empty() || !cuda) return;
+  if (const Status usable = (*cuda)->available(); !usable.ok())
+    advice.push_back("there is a GPU that is not used: " + usable.error().message);
 }
 
 void look_at_memory(Json& out, Json& advice) {
@@ -167,6 +166,10 @@ Status look_at_model(const std::string& path, Json& out, Json& advice) {
   const Json file = Json::parse(text, nullptr, false);
   if (file.value("kind", "") != "model")
     return file_error("this is no model (" + path + "): name a model file");
+  if (!file.contains("tensors")) {
+    return file_error("this is an exported model, whose number format is fixed (" + path +
+                      "): name the model that it was exported from");
+  }
   const auto available = static_cast<double>(memory_info().available);
   constexpr double comfortable = 0.7;
   Json weights = Json::array();

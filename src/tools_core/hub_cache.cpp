@@ -12,7 +12,7 @@
 #include <fstream>
 #include <thread>
 
-#include "formats/atomic_file.h"
+#include "base/atomic_file.h"
 #include "tools_core/hub_names.h"
 
 namespace fr {

@@ -36,7 +36,7 @@ class Runner {
 
   Result<std::vector<float>> run(const Progress& progress) {
     FR_TRY(model_, make_model(file_));
-    FR_TRY(initial_, tuned_state(file_, *model_));
+    FR_TRY(initial_, tuned_state(file_, model_->info(), model_->state()));
     const ModelInfo& info = model_->info();
     FR_OK(validate(batch_, info.n_vocab, 1));
     const auto rows = static_cast<std::size_t>(batch_.rows());

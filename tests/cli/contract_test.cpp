@@ -83,9 +83,15 @@ TEST(Contract, UsageErrors) {
 }
 
 TEST(Contract, StrategiesOfOtherBuildsSayWhatThereIs) {
-  for (const char* strategy : {"cuda fp16", "ncnn fp16", "gpu"}) {
-    expect_error(run({frwkv(), "generate", "-p", "x", "--strategy", strategy}), 2, "this build has");
+  expect_error(run({frwkv(), "generate", "-p", "x", "--strategy", "gpu"}), 2, "this build has");
+  for (const char* strategy : {"ncnn fp16", "onnx auto"}) {
+    expect_error(run({frwkv(), "generate", "-p", "x", "--strategy", strategy}), 2, "frwkv export");
   }
+  // The device library is looked for when it is wanted.
+  expect_error(run({frwkv(), "generate", "-p", "x", "--strategy", "cuda fp16"}, "",
+                   {{"FRWKV_CUDA_LIBRARY", "/no/library.so"}}),
+               1, "/no/library.so");
+  expect_error(run({frwkv(), "generate", "-p", "x", "--strategy", "cpu:1"}), 2, "no device numbers");
   expect_error(run({frwkv(), "generate", "-p", "x", "--strategy", "cpu fp7"}), 2, "fp7");
 }
 
@@ -187,9 +193,10 @@ TEST(OldChat, ArgumentsOf2023) {
   EXPECT_EQ(few.code, 2);
   EXPECT_EQ(few.err,
             "chat: error: wrong number of arguments (chat): use chat TOKENIZER MODEL \"STRATEGY\" [STATE]\n");
-  const Finished cuda = run({chat(), vocab_path(), model_path(), "cuda fp16"});
-  EXPECT_EQ(cuda.code, 2);
-  EXPECT_NE(cuda.err.find("this build has"), std::string::npos) << cuda.err;
+  const Finished cuda =
+      run({chat(), vocab_path(), model_path(), "cuda fp16"}, "", {{"FRWKV_CUDA_LIBRARY", "/no/library.so"}});
+  EXPECT_EQ(cuda.code, 1);
+  EXPECT_NE(cuda.err.find("/no/library.so"), std::string::npos) << cuda.err;
   EXPECT_EQ(run({chat(), "/no/vocab", model_path(), "cpu fp32"}).code, 3);
   EXPECT_EQ(run({chat(), vocab_path(), "/no/model", "cpu fp32"}).code, 3);
   EXPECT_EQ(run({chat(), vocab_path(), model_path(), "cpu fp32", "/no/state"}).code, 3);

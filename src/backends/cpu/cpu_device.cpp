@@ -257,7 +257,8 @@ Result<std::unique_ptr<Device>> create_device(const CpuOptions& options) {
 
 const Backend& cpu_backend() {
   static const Backend backend{
-      "cpu", {DType::f32, DType::f16, DType::bf16, int8_weights, int4_weights}, &cpu::create};
+      "cpu",  {DType::f32, DType::f16, DType::bf16, int8_weights, int4_weights}, &cpu::create, false, nullptr,
+      nullptr};
   return backend;
 }
 

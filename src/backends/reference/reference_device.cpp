@@ -174,8 +174,9 @@ Result<std::unique_ptr<Device>> create(const DeviceOptions& options) {
 // Matrices are rounded to the stored format, and all is computed in float, so that kernels for these formats
 // have an exact counterpart.
 const Backend& reference_backend() {
-  static const Backend backend{
-      "reference", {DType::f32, DType::f16, DType::bf16, int8_weights, int4_weights}, &create};
+  static const Backend backend{"reference", {DType::f32, DType::f16, DType::bf16, int8_weights, int4_weights},
+                               &create,     false,
+                               nullptr,     nullptr};
   return backend;
 }
 

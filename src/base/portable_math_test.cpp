@@ -1,5 +1,5 @@
 // exp and log: accuracy against the C library in long double, and the exact bits that every build must give.
-#include "sample/portable_math.h"
+#include "base/portable_math.h"
 
 #include <gtest/gtest.h>
 
@@ -9,7 +9,7 @@
 #include <limits>
 #include <vector>
 
-#include "sample/random.h"
+#include "base/random.h"
 
 namespace fr {
 namespace {

@@ -1,0 +1,101 @@
+# Provides the target fr_ncnn, ncnn's headers and library, for FR_ENABLE_NCNN: an installed ncnn, else the sources in
+# FR_NCNN_SOURCE_DIR, else its pinned source package from PyPI, downloaded once and kept in FR_NCNN_CACHE_DIR. From
+# source it is built static, by the same toolchain, with the layers that exported models use. The products with weights
+# and their threads are ours, so ncnn itself is built without OpenMP. -DNCNN_... options of the user win over the ones here.
+set(FR_NCNN_VERSION 1.0.20261020)
+set(FR_NCNN_URL "https://files.pythonhosted.org/packages/b7/50/32b5172afe7d3e0dce410b7d8f4a5b7b84b942a0d69affbaedf669de52bc/ncnn-1.0.20261020.tar.gz"
+  CACHE STRING "Where the source package of ncnn is downloaded from")
+set(FR_NCNN_HASH "SHA256=ad8cdd63e9755cfa8e23b9b6d9ce46156077d80298a89e7c3ba325ffccfca200"
+  CACHE STRING "Its checksum")
+set(FR_NCNN_SOURCE_DIR "" CACHE PATH "Sources of ncnn; empty: an installed ncnn, or the source package")
+set(FR_NCNN_CACHE_DIR "${PROJECT_SOURCE_DIR}/out/downloads" CACHE PATH "Where downloaded sources are kept")
+mark_as_advanced(FR_NCNN_URL FR_NCNN_HASH FR_NCNN_CACHE_DIR)
+
+# Downloads and unpacks the source package once for all build directories; sets `out` to its folder.
+function(fr_ncnn_sources out)
+  set(folder "${FR_NCNN_CACHE_DIR}/ncnn-${FR_NCNN_VERSION}")
+  set(${out} "${folder}" PARENT_SCOPE)
+  file(LOCK "${FR_NCNN_CACHE_DIR}" DIRECTORY GUARD FUNCTION TIMEOUT 600)
+  if(EXISTS "${folder}/CMakeLists.txt")
+    return()
+  endif()
+  set(archive "${FR_NCNN_CACHE_DIR}/ncnn-${FR_NCNN_VERSION}.tar.gz")
+  message(STATUS "Downloading ncnn ${FR_NCNN_VERSION} (${FR_NCNN_URL})")
+  file(DOWNLOAD "${FR_NCNN_URL}" "${archive}" STATUS status TLS_VERIFY ON)
+  list(GET status 0 code)
+  if(code EQUAL 0)
+    string(REPLACE "SHA256=" "" expected "${FR_NCNN_HASH}")
+    file(SHA256 "${archive}" found)
+  endif()
+  if(NOT code EQUAL 0 OR NOT "${found}" STREQUAL "${expected}")
+    file(REMOVE "${archive}")
+    message(FATAL_ERROR "ncnn could not be downloaded (${FR_NCNN_URL}: ${status} ${found}): give its sources with "
+      "-DFR_NCNN_SOURCE_DIR=..., another -DFR_NCNN_URL=..., or leave it out with -DFR_ENABLE_NCNN=OFF")
+  endif()
+  file(ARCHIVE_EXTRACT INPUT "${archive}" DESTINATION "${FR_NCNN_CACHE_DIR}/unpacking")
+  file(RENAME "${FR_NCNN_CACHE_DIR}/unpacking/ncnn-${FR_NCNN_VERSION}" "${folder}")
+  file(REMOVE_RECURSE "${archive}" "${FR_NCNN_CACHE_DIR}/unpacking")
+endfunction()
+
+# The value of an option of ncnn, unless the user gave another.
+macro(fr_ncnn_default option value)
+  if(NOT DEFINED ${option})
+    set(${option} ${value} CACHE BOOL "")
+  endif()
+endmacro()
+
+macro(fr_ncnn_options source)
+  fr_ncnn_default(NCNN_INSTALL_SDK OFF)
+  foreach(part BUILD_BENCHMARK BUILD_TOOLS BUILD_EXAMPLES BUILD_TESTS PYTHON OPENMP VULKAN C_API PIXEL PIXEL_ROTATE
+      PIXEL_AFFINE PIXEL_DRAWING INT8 WEIGHT_QUANT BF16 BATCH PLATFORM_API DISABLE_RTTI DISABLE_EXCEPTION
+      AVX512 AVXVNNI AVXNECONVERT F16C XOP FMA4 ARM82 ARM84BF16 ARM84I8MM ARM86SVE)
+    fr_ncnn_default(NCNN_${part} OFF)
+  endforeach()
+  file(STRINGS "${source}/src/CMakeLists.txt" layers REGEX "^ncnn_add_layer\\(")
+  # Of these, Cast, Flatten, Gemm and Packing are what others are made of.
+  set(used BinaryOp Cast Concat Crop Exp Flatten Gemm Input LayerNorm MatMul Packing ReLU Reduction Reshape Sigmoid Slice
+    Split Swish TanH UnaryOp)
+  foreach(line ${layers})
+    string(REGEX REPLACE "^ncnn_add_layer\\(([A-Za-z0-9_]+).*" "\\1" layer "${line}")
+    string(TOLOWER ${layer} option)
+    if(layer IN_LIST used)
+      set(WITH_LAYER_${option} ON CACHE BOOL "")
+    else()
+      set(WITH_LAYER_${option} OFF CACHE BOOL "")
+    endif()
+    mark_as_advanced(WITH_LAYER_${option})
+  endforeach()
+endmacro()
+
+if(NOT FR_NCNN_SOURCE_DIR)
+  find_package(ncnn 1.0.20240410 QUIET CONFIG)
+endif()
+add_library(fr_ncnn INTERFACE)
+if(ncnn_FOUND)
+  message(STATUS "ncnn: installed, ${ncnn_DIR}")
+else()
+  set(fr_ncnn_folder "${FR_NCNN_SOURCE_DIR}")
+  if(NOT fr_ncnn_folder)
+    fr_ncnn_sources(fr_ncnn_folder)
+  endif()
+  if(NOT EXISTS "${fr_ncnn_folder}/src/net.h")
+    message(FATAL_ERROR "no sources of ncnn (${fr_ncnn_folder}): give -DFR_NCNN_SOURCE_DIR the folder with its CMakeLists.txt")
+  endif()
+  message(STATUS "ncnn: from source, ${fr_ncnn_folder}")
+  fr_ncnn_options("${fr_ncnn_folder}")
+  set(NCNN_VERSION 20261020)
+  set(fr_ncnn_log_level "${CMAKE_MESSAGE_LOG_LEVEL}")
+  set(CMAKE_MESSAGE_LOG_LEVEL ERROR)  # of its hundred checks
+  add_subdirectory("${fr_ncnn_folder}" "${PROJECT_BINARY_DIR}/ncnn" EXCLUDE_FROM_ALL)
+  set(CMAKE_MESSAGE_LOG_LEVEL "${fr_ncnn_log_level}")
+  target_compile_options(ncnn PRIVATE -w)
+  if(FR_SANITIZE)
+    target_compile_options(ncnn PRIVATE -fno-sanitize=undefined)
+  endif()
+endif()
+# System headers: their warnings are not ours.
+target_include_directories(fr_ncnn SYSTEM INTERFACE $<TARGET_PROPERTY:ncnn,INTERFACE_INCLUDE_DIRECTORIES>)
+if(NOT ncnn_FOUND)
+  target_include_directories(fr_ncnn SYSTEM INTERFACE "${fr_ncnn_folder}/src" "${PROJECT_BINARY_DIR}/ncnn/src")
+endif()
+target_link_libraries(fr_ncnn INTERFACE $<LINK_ONLY:ncnn>)
