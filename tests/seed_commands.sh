@@ -27,7 +27,9 @@ git clone --quiet "$here" "$work/faster-rwkv"
 cd "$work/faster-rwkv"
 
 say "models as convert_model.py of ChatRWKV makes them, with strategies 'cuda fp16' and 'cpu fp32'"
-PYTHONPATH=tools python3 - <<'PY'
+python=python3  # one that has numpy: Debian's, where another stands before it in the path
+"$python" -c 'import numpy' 2>/dev/null || python=/usr/bin/python3
+PYTHONPATH=tools "$python" - <<'PY'
 import make_chatrwkv_fixtures as made
 from pathlib import Path
 
