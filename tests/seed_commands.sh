@@ -2,7 +2,7 @@
 # The command lines of the first faster-rwkv's README (2023), one after the other, in a clean clone: convert, build,
 # chat, export to ncnn, configure for Android, chat on (emulated) arm64. The model is a small random one in the form that
 # ChatRWKV's convert_model.py saves. Needs the packages of `./run test full`; CUDA is built where nvcc is, and used where
-# a GPU is. SEED_FOLDER: where to work (out/seed), kept afterwards.
+# a GPU is. SEED_FOLDER: where to work (out/seed); emptied first, kept afterwards.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 work=${SEED_FOLDER:-$here/out/seed}

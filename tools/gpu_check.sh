@@ -127,8 +127,8 @@ run() {
   folder=$(cd "$folder" && pwd)
   tar -C "$folder" -xzf "$folder/programs.tar.gz"
   cd "$folder/programs"
-  if ! [ -e /dev/nvidia0 ] && ! { command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU; }; then
-    die "there is no NVIDIA GPU on this machine (no /dev/nvidia0, and nvidia-smi shows none): nothing was checked"
+  if ! compgen -G '/dev/nvidia[0-9]*' >/dev/null && ! { command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU; }; then
+    die "there is no NVIDIA GPU on this machine (no /dev/nvidia*, and nvidia-smi shows none): nothing was checked"
   fi
   nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null || true
   logs=$folder/logs
@@ -144,10 +144,12 @@ run() {
     # One small net each of all fused ops, expansions and primitives; graphs; a model of every version.
     local small='CudaOps.PrimitivesEqualTheReference:CudaOps.ExpansionsEqualTheReference:CudaOps.EveryStoredFormat'
     small+=':CudaOps.EveryBlockFormat:CudaDevice.GraphsReplayWhatLaunchesDo:CudaDevice.SlotsAreIndependent'
-    for tool in memcheck racecheck; do
-      step "$tool-kernels" "$sanitizer" --tool "$tool" --error-exitcode 9 ./gpu_kernels_test
-      step "$tool-ops" "$sanitizer" --tool "$tool" --error-exitcode 9 ./gpu_ops_test --gtest_filter="$small"
-      step "$tool-models" "$sanitizer" --tool "$tool" --error-exitcode 9 ./gpu_model_test \
+    for tool in memcheck racecheck synccheck initcheck; do
+      step "$tool-kernels" "$sanitizer" --tool "$tool" --report-api-errors no --error-exitcode 9 ./gpu_kernels_test
+      step "$tool-ops" "$sanitizer" --tool "$tool" --report-api-errors no --error-exitcode 9 ./gpu_ops_test --gtest_filter="$small"
+      step "$tool-sampling" "$sanitizer" --tool "$tool" --report-api-errors no --error-exitcode 9 ./gpu_ops_test \
+        --gtest_filter=DeviceSampler.FollowsEveryRule
+      step "$tool-models" "$sanitizer" --tool "$tool" --report-api-errors no --error-exitcode 9 ./gpu_model_test \
         --gtest_filter='Versions/Models.OneLayerRuns/cuda_*'
     done
   else

@@ -49,7 +49,13 @@ Json describe(const BenchReport& r) {
   return out;
 }
 
-void print_row(const std::string& test, const BenchSpeed& s) {
+// An exported model does not tell what a step reads and how it runs.
+void print_row(const std::string& test, const BenchSpeed& s, bool exported) {
+  if (exported) {
+    std::printf("%-14s %10.1f %10.2f ±%6.2f\n", test.c_str(), s.tokens_per_second, s.seconds * 1e3,
+                s.deviation * 1e3);
+    return;
+  }
   std::printf("%-14s %10.1f %10.2f ±%6.2f %9.2f %7.0f %% %6.0f %% %8" PRId64 " %9" PRId64 "\n", test.c_str(),
               s.tokens_per_second, s.seconds * 1e3, s.deviation * 1e3, s.read_per_second / 1e9,
               s.bandwidth_share * 100, s.zeros * 100, s.ops.native, s.ops.expanded);
@@ -64,10 +70,12 @@ void print_table(const BenchReport& r) {
               r.load_seconds, size(r.memory.weights).c_str(), size(r.memory.mapped).c_str(),
               size(r.memory.states).c_str(), size(r.memory.scratch).c_str(), size(r.rss_anon).c_str(),
               size(r.rss_peak).c_str());
-  std::printf("%-14s %10s %18s %9s %9s %8s %8s %9s\n", "test", "tokens/s", "ms a step", "GB/s", "of limit",
-              "zeros", "native", "expanded");
-  for (const BenchSpeed& s : r.decode) print_row("decode x" + std::to_string(s.rows), s);
-  if (r.prefill) print_row("prefill " + std::to_string(r.prefill->rows), *r.prefill);
+  const bool exported = r.step_bytes == 0;
+  std::printf("%-14s %10s %18s", "test", "tokens/s", "ms a step");
+  if (!exported) std::printf(" %9s %9s %8s %8s %9s", "GB/s", "of limit", "zeros", "native", "expanded");
+  std::printf("\n");
+  for (const BenchSpeed& s : r.decode) print_row("decode x" + std::to_string(s.rows), s, exported);
+  if (r.prefill) print_row("prefill " + std::to_string(r.prefill->rows), *r.prefill, exported);
 }
 
 }  // namespace

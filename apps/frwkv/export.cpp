@@ -20,7 +20,7 @@ struct Arguments {
 CLI::App* add_target(CLI::App& app, Arguments& a, const char* name, const char* summary, const char* out_name,
                      const char* out_help, const char* dtypes) {
   CLI::App* target = app.add_subcommand(name, summary);
-  target->add_option("IN", a.in, "the model: any file that frwkv chat takes")->required();
+  target->add_option("IN", a.in, "the model: a file, a Hugging Face folder, hf:REPO:FILE")->required();
   target->add_option(out_name, a.out, out_help)->required();
   target->add_option("--dtype", a.dtype, dtypes)->type_name("D");
   target->add_flag("--offline", a.offline, "hf: models from the cache only");

@@ -49,6 +49,7 @@ void name_variables(CLI::App& app) {
     option->envname(name);
     if (option->get_expected_max() == 1) option->take_last();  // given twice: the last one counts
   }
+  for (CLI::App* sub : app.get_subcommands([](CLI::App*) { return true; })) name_variables(*sub);
 }
 
 [[noreturn]] void unexpected(const CLI::App& app, const std::vector<std::string>& extras) {

@@ -80,7 +80,8 @@ typedef struct fr_load_options {
   const char*
       state;   /* initial state of every new fr_state: our state file or a tuned .pth; NULL: the file's own */
   int threads; /* 0: one per available core */
-  int deterministic; /* 1: logits independent of batch, chunking and threads */
+  int deterministic; /* 1: logits independent of batch, chunking and threads; an error where a device has none
+                      */
   int max_states;    /* most states alive at a time; 0: as many as memory holds. Chats keep up to 9, and a
                         generation with stop strings needs one more for a while */
   fr_progress_callback progress; /* may be NULL */
@@ -127,7 +128,7 @@ typedef struct fr_export_options {
   void* user;
 } fr_export_options;
 FR_API fr_export_options fr_export_options_default(void);
-/* Writes a model, any file that fr_model_load takes, as graphs of another runtime. kind "ncnn": out is the
+/* Writes a model, given as a file with its weights, as graphs of another runtime. kind "ncnn": out is the
  * prefix of PREFIX.param, PREFIX.seq.param, PREFIX.bin and PREFIX.config; "onnx": out ends in .onnx. report
  * (may be NULL): a JSON object with "files", "bytes", "chunk", "notes". An error leaves no files. */
 FR_API fr_error fr_export(const char* kind, const char* path, const char* out,

@@ -32,6 +32,7 @@ Result<DType> export_dtype(std::string_view word, std::string_view kind, std::in
 
 Result<ExportReport> write_export(std::string_view kind, const std::string& path, const std::string& out,
                                   const fr_export_options& options) {
+  FR_OK(refuse_exported(path));
   const Progress progress = to_progress(options.progress, options.user);
   const std::string dtype = text_or_empty(options.dtype);
   if (kind == "ncnn") {
@@ -69,8 +70,10 @@ fr_error fr_export(const char* kind, const char* path, const char* out, const fr
     if (file.empty()) {
       FR_TRY(file, shipped_model());
     }
-    FR_TRY(const ExportReport written,
+    FR_TRY(ExportReport written,
            write_export(kind, file, out, options != nullptr ? *options : fr_export_options_default()));
+    if (std::string note = copy_vocabulary(file, out); !note.empty())
+      written.notes.push_back(std::move(note));
     if (report == nullptr) return {};
     const nlohmann::ordered_json json{{"files", written.files},
                                       {"bytes", written.bytes},

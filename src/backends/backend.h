@@ -78,7 +78,8 @@ struct Backend {
   std::string_view name;      // the device word of a strategy
   std::vector<DType> dtypes;  // what it can store
   Result<std::unique_ptr<Device>> (*create)(const DeviceOptions& options);
-  bool numbered = false;            // there may be several: "cuda:1"
+  bool numbered = false;       // there may be several: "cuda:1"
+  bool deterministic = false;  // logits have the same bits whatever the batch, the chunks and the threads
   Status (*available)() = nullptr;  // why this machine cannot use it now; null: it always can
   // Bytes free for weights on device `index`; null: those of the machine (base/cpu_info.h).
   std::int64_t (*free_memory)(int index) = nullptr;

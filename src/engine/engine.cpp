@@ -29,6 +29,11 @@ std::int64_t count_parameters(const Checkpoint& file) {
   return n;
 }
 
+Error not_deterministic(std::string_view device) {
+  return usage_error(std::string(device) +
+                     " has no deterministic mode (--deterministic): use the cpu, or leave the option out");
+}
+
 }  // namespace
 
 Result<std::shared_ptr<Engine>> Engine::load(const std::string& path, const LoadOptions& options) {
@@ -61,6 +66,7 @@ Result<std::shared_ptr<Engine>> Engine::load_exported(std::string_view kind, con
                                                       const LoadOptions& options) {
   const GraphRunner* runner = find_runner(kind);
   if (runner == nullptr) return missing_runner(kind, path);
+  if (options.deterministic) return not_deterministic(kind);
   FR_TRY(Exported model, runner->open(path, {DType::f32, options.threads, 0}));
   FR_OK(check_exported_strategy(options.strategy, kind, model.dtype, path));
   const std::shared_ptr<Engine> engine(new Engine);
@@ -102,10 +108,12 @@ Status Engine::load_weights(const Checkpoint& file, const LoadOptions& options) 
   bool told = false;
   for (Segment& segment : segments_) {
     FR_TRY(const Backend* backend, find_backend(segment.device));
+    if (options.deterministic && !backend->deterministic) return not_deterministic(segment.device);
     if (segment.automatic) {
       const std::int64_t free =
           backend->free_memory ? backend->free_memory(segment.index) : available_memory();
-      segment.dtype = automatic_dtype(file_dtype_, n_parameters_ - table, free);
+      const std::int64_t share = (n_parameters_ - table) / n_layer * (segment.end - segment.begin);
+      segment.dtype = automatic_dtype(file_dtype_, share, free);
       if (!std::exchange(told, true)) tell_about(segment.dtype);
     }
     FR_TRY(auto device, backend->create({segment.dtype, options.threads, segment.index}));

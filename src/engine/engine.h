@@ -20,11 +20,12 @@
 namespace fr {
 
 struct LoadOptions {
-  std::string strategy;  // empty: the default
-  std::string vocab;     // vocabulary file; empty: found by find_tokenizer
-  std::string state;     // initial state of new sequences; empty: the file's own tuned state, or zero
-  int threads = 0;       // 0: one per available core
-  int max_states = 0;    // 0: as many as memory holds
+  std::string strategy;        // empty: the default
+  std::string vocab;           // vocabulary file; empty: found by find_tokenizer
+  std::string state;           // initial state of new sequences; empty: the file's own tuned state, or zero
+  int threads = 0;             // 0: one per available core
+  bool deterministic = false;  // refuse devices whose logits depend on the batch, the chunks or the threads
+  int max_states = 0;          // 0: as many as memory holds
   Progress progress;
 };
 

@@ -35,10 +35,11 @@ fs::path own_folder() {
   return error ? fs::path{} : self.parent_path();
 }
 
-bool is_gguf(const std::string& path) {
-  char magic[4] = {};
+// The first four bytes; empty if they cannot be read.
+std::string magic_of(const std::string& path) {
+  std::string magic(4, '\0');
   std::ifstream file(path, std::ios::binary);
-  return file.read(magic, 4) && std::string_view(magic, 4) == "GGUF";
+  return file.read(magic.data(), 4) ? magic : "";
 }
 
 // Its name is the path of the model, which open_tokenizer takes.
@@ -85,9 +86,30 @@ bool is_shipped_model(const std::string& path) { return fs::path(path).filename(
 std::string_view exported_kind(const std::string& path) {
   const fs::path file(path);
   if (file.extension() == ".onnx") return "onnx";
-  if (file.extension() == ".param" || is_there(path + ".param")) return "ncnn";
-  if (file.extension() == ".bin" && is_there(fs::path(file).replace_extension(".param"))) return "ncnn";
-  return "";
+  if (file.extension() == ".param") return "ncnn";
+  if (!is_there(file)) return is_there(path + ".param") ? "ncnn" : "";
+  const bool beside = file.extension() == ".bin" && is_there(fs::path(file).replace_extension(".param"));
+  return beside && magic_of(path) != "fmgg" ? "ncnn" : "";
+}
+
+Status refuse_exported(const std::string& path) {
+  if (exported_kind(path).empty()) return {};
+  return file_error("this is an exported model (" + path + "): give the model that it was exported from");
+}
+
+std::string vocabulary_beside(const std::string& model) {
+  std::string path = model;
+  if (exported_kind(model) == "ncnn" && !model.ends_with(".param") && !model.ends_with(".bin"))
+    path += ".param";
+  return fs::path(path).replace_extension(".vocab.txt").string();
+}
+
+std::string copy_vocabulary(const std::string& model, const std::string& copy, bool dry_run) {
+  const std::string from = vocabulary_beside(model), to = vocabulary_beside(copy);
+  std::error_code error;
+  if (fs::exists(to, error) || !fs::is_regular_file(from, error)) return "";
+  if (dry_run || fs::copy_file(from, to, error)) return "the vocabulary " + from + " is copied to " + to;
+  return "the vocabulary " + from + " could not be copied: give it with --vocab";
 }
 
 Error missing_runner(std::string_view kind, const std::string& path) {
@@ -100,20 +122,20 @@ Error missing_runner(std::string_view kind, const std::string& path) {
 }
 
 Result<std::shared_ptr<const Tokenizer>> open_tokenizer(const std::string& vocab) {
-  if (!is_gguf(vocab)) return load_tokenizer(vocab);
+  if (magic_of(vocab) != "GGUF") return load_tokenizer(vocab);
   FR_TRY(const Checkpoint model, open_checkpoint(vocab));
   return embedded_tokenizer(model);
 }
 
 Result<std::shared_ptr<const Tokenizer>> find_tokenizer(const std::string& vocab, const Checkpoint& model,
                                                         int n_vocab) {
-  const fs::path beside = fs::path(model.path).replace_extension(".vocab.txt");
+  const std::string beside = vocabulary_beside(model.path);
   std::shared_ptr<const Tokenizer> found;
   if (!vocab.empty()) {
     FR_TRY(found, open_tokenizer(vocab));
     if (dynamic_cast<const AbcTokenizer*>(found.get()) != nullptr) found = abc_for(n_vocab);
   } else if (is_there(beside)) {
-    FR_TRY(found, load_tokenizer(beside.string()));
+    FR_TRY(found, load_tokenizer(beside));
   } else if (auto in_folder = tokenizer_in_folder(model.path)) {
     found = std::move(in_folder);
   } else if (!model.tokens.empty()) {

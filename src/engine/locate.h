@@ -15,11 +15,20 @@ namespace fr {
 Result<std::string> shipped_model();
 bool is_shipped_model(const std::string& path);  // by the name of the file
 
-// The runner (backends/backend.h) that a path needs: "ncnn" for NAME, NAME.param or NAME.bin where NAME.param
-// is, "onnx" for NAME.onnx, else "".
+// The runner (backends/backend.h) that a path needs: "onnx" for NAME.onnx; "ncnn" for NAME.param, for
+// NAME.bin beside it unless that is a file of rwkv.cpp, and for NAME if nothing else has that name; else "".
 std::string_view exported_kind(const std::string& path);
+// An error if the path is an exported model, where its weights are needed.
+Status refuse_exported(const std::string& path);
 // The error for a runner that this build does not have.
 Error missing_runner(std::string_view kind, const std::string& path);
+
+// Where the vocabulary of a model stands: "<model without ending>.vocab.txt", of an ncnn export
+// "NAME.vocab.txt".
+std::string vocabulary_beside(const std::string& model);
+// A vocabulary that stands beside `model` goes beside `copy` too, for formats that have no place for it. What
+// was done, for the user; empty: nothing. dry_run: only says so.
+std::string copy_vocabulary(const std::string& model, const std::string& copy, bool dry_run = false);
 
 // What --vocab names: a vocabulary file or a built-in one (load_tokenizer), or a GGUF model with its
 // vocabulary.

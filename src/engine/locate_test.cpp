@@ -82,5 +82,29 @@ TEST_F(FindTokenizer, InTheFolderOfTheModel) {
   EXPECT_EQ(find(304), text);
 }
 
+TEST_F(FindTokenizer, OfAnExportBesideIt) {
+  write("story-0.1b.param", "7767517\n");
+  const std::string text = write("story-0.1b.vocab.txt", text_form(make_tokens(300, 1)));
+  model_.path = (folder_ / "story-0.1b").string();
+  EXPECT_EQ(find(304), text);
+}
+
+TEST_F(FindTokenizer, ExportsByTheirNames) {
+  const auto kind = [&](const std::string& name) { return exported_kind((folder_ / name).string()); };
+  EXPECT_EQ(kind("m.onnx"), "onnx");
+  EXPECT_EQ(kind("m"), "");
+  write("m.param", "7767517\n");
+  write("m.bin", "weights");
+  for (const char* name : {"m", "m.param", "m.bin"}) EXPECT_EQ(kind(name), "ncnn") << name;
+  write("other.pth", "x");
+  write("other.pth.param", "7767517\n");
+  EXPECT_EQ(kind("other.pth"), "") << "a file of exactly this name comes first";
+  write("cpp.bin", "fmgg and more");
+  write("cpp.param", "7767517\n");
+  EXPECT_EQ(kind("cpp.bin"), "") << "rwkv.cpp";
+  EXPECT_FALSE(refuse_exported((folder_ / "m").string()).ok());
+  EXPECT_TRUE(refuse_exported((folder_ / "other.pth").string()).ok());
+}
+
 }  // namespace
 }  // namespace fr

@@ -107,6 +107,7 @@ Status parse_part(std::string_view part, std::string_view strategy, DType automa
       segment.automatic = false;
       continue;
     }
+    if (count >= 0) return bad(strategy, "two numbers of layers in one part");
     if (word.ends_with('+'))
       return bad(strategy, "layers streamed from the host (\"" + std::string(word) + "\") are not supported");
     FR_TRY(count, parse_number(word.substr(1), strategy, "number of layers", 1));
@@ -162,11 +163,11 @@ Result<std::vector<Segment>> parse_strategy(std::string_view text, DType automat
     if (!last && count < 0) return bad(text, "only the last part may leave out \"*N\"");
     if (begin >= n_layer) break;  // ChatRWKV accepts strategies written for a deeper model
     segment.begin = begin;
-    segment.end = last ? n_layer : std::min(begin + count, n_layer);
-    if (last && count >= 0 && begin + count < n_layer) {
-      return bad(text,
-                 "it places " + std::to_string(begin + count) + " of " + std::to_string(n_layer) + " layers");
+    const int placed = count < 0 || count > n_layer - begin ? n_layer : begin + count;
+    if (last && placed < n_layer) {
+      return bad(text, "it places " + std::to_string(placed) + " of " + std::to_string(n_layer) + " layers");
     }
+    segment.end = placed;
     begin = segment.end;
     segments.push_back(std::move(segment));
   }

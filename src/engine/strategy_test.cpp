@@ -57,6 +57,7 @@ TEST(Strategy, SplitsLayers) {
   EXPECT_EQ(strategy_string(*r), "cpu fp16 *10 -> cpu fp32 *4 -> reference fp32");
   EXPECT_EQ(parsed("cpu fp16 *30 -> cpu fp32"), "cpu fp16") << "a strategy written for a deeper model";
   EXPECT_EQ(parsed("cpu fp16 *24"), "cpu fp16");
+  EXPECT_EQ(parsed("cpu fp16 *1 -> cpu fp32 *2147483647 -> cpu bf16"), "cpu fp16 *1 -> cpu fp32");
   EXPECT_EQ(parsed("cuda:1 fp16 *20 -> cuda int4"), "cuda:1 fp16 *20 -> cuda int4");
 }
 
@@ -77,6 +78,7 @@ TEST(Strategy, ErrorsNameTheWord) {
                {"cpu fp16 fp32", "\"fp32\""},
                {"cpu:1 fp16", "device numbers"},
                {"cuda:x fp16", "device number"},
+               {"cpu fp16 *1 *2 -> cpu", "two numbers"},
                {"onnx auto", "frwkv export onnx"},
                {"ncnn fp16", "frwkv export ncnn"}};
   for (const auto& c : cases) {

@@ -48,17 +48,42 @@ Status check_options(const std::string& prefix, const NcnnExportOptions& o) {
   }
   if (o.chunk != 0 && (o.chunk < 2 || o.chunk > 256)) {
     return usage_error("a sequence graph of " + std::to_string(o.chunk) + " tokens (" + prefix +
-                       "): use 2 to 256, or 0 for none");
+                       "): use 2 to 256, or -1 for none");
   }
   return {};
 }
 
-// Whether one of the files to write is the model itself (rwkv.cpp's end in .bin too).
+// A name to which endings can be added, and which then means the export alone.
+Status check_prefix(const std::string& prefix) {
+  namespace fs = std::filesystem;
+  constexpr std::size_t longest = 255 - std::string_view(".seq.param").size();
+  const std::string name = fs::path(prefix).filename().string();
+  std::error_code ignored;
+  if (name.empty() || name.size() > longest)
+    return usage_error("\"" + prefix + "\" is no name for an export (export): give a PREFIX of at most " +
+                       std::to_string(longest) + " bytes, to which .param and .bin are added");
+  if (fs::exists(prefix, ignored))
+    return usage_error("there is a file or folder of this name (" + prefix +
+                       "): give a PREFIX that names nothing yet, .param and .bin are added");
+  for (const std::string_view ending : {".param", ".bin", ".config"}) {
+    if (name.ends_with(ending))
+      return usage_error("the PREFIX has an ending of the export's files (" + prefix + "): leave out \"" +
+                         std::string(ending) + "\"");
+  }
+  return {};
+}
+
+// Whether one of the files to write is of the model itself (rwkv.cpp's end in .bin too).
 Status check_paths(const Checkpoint& file, const std::string& prefix) {
+  std::vector<std::string> inputs{file.path};
+  for (const auto& part : file.files) inputs.push_back(part->path());
   for (const char* ending : {".param", ".seq.param", ".bin", ".config"}) {
-    std::error_code ignored;
-    if (std::filesystem::equivalent(prefix + ending, file.path, ignored))
-      return usage_error("the export would overwrite the model (" + prefix + ending + "): use another name");
+    for (const std::string& input : inputs) {
+      std::error_code ignored;
+      if (std::filesystem::equivalent(prefix + ending, input, ignored))
+        return usage_error("the export would overwrite the model (" + prefix + ending +
+                           "): use another name");
+    }
   }
   return {};
 }
@@ -152,6 +177,7 @@ Status write_text(AtomicFile& out, const std::string& text) {
 Result<ExportReport> export_ncnn(const Checkpoint& file, const std::string& prefix,
                                  const NcnnExportOptions& options) {
   FR_OK(check_options(prefix, options));
+  FR_OK(check_prefix(prefix));
   FR_OK(check_paths(file, prefix));
   FR_TRY(const Traced traced, bind(file));
   FR_OK(check_sizes(file, *traced.weights));
@@ -200,6 +226,7 @@ Result<ExportReport> export_ncnn(const Checkpoint& file, const std::string& pref
   report.files.insert(report.files.begin() + 1, prefix + ".bin");
   for (const std::string& path : report.files) report.bytes += std::filesystem::file_size(path, ignored);
   report.chunk = options.chunk;
+  report.notes = f.info.notes;
   return report;
 }
 

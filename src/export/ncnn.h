@@ -22,8 +22,8 @@ struct NcnnExportOptions {
 };
 
 // Writes PREFIX.param (one token), PREFIX.seq.param (`chunk` tokens), PREFIX.bin (the weights of both) and
-// PREFIX.config (the keys of the first faster-rwkv; optional when reading). All files appear at once, when
-// everything was written; an error leaves nothing.
+// PREFIX.config (the keys of the first faster-rwkv; optional when reading). The files are put in place, the
+// weights first, when all were written; an error before leaves nothing.
 //
 // Blobs: input_id (int32 token ids), state_L_I in, output_state_L_I out (block I of layer L, in the order of
 // StateSpec; float32; vectors 1-D, recurrences [head][row][column]), output (logits), hidden (what the head

@@ -266,6 +266,21 @@ TEST_F(NcnnExport, RefusalsSayWhyAndLeaveNothing) {
   refuse(bad_vector, {}, "not finite");
 }
 
+TEST_F(NcnnExport, ThePrefixMustNameTheExportAlone) {
+  const Checkpoint good = random_model("7");
+  const auto refused = [&](const std::string& name) {
+    const Result<ExportReport> report = export_ncnn(good, name, {});
+    return report.ok() ? "" : report.error().message;
+  };
+  EXPECT_NE(refused("").find("is no name"), std::string::npos);
+  EXPECT_NE(refused(folder_.string() + "/").find("is no name"), std::string::npos);
+  EXPECT_NE(refused(folder_.string()).find("of this name"), std::string::npos);
+  EXPECT_NE(refused((folder_ / "m.param").string()).find("leave out \".param\""), std::string::npos);
+  EXPECT_NE(refused((folder_ / std::string(250, 'a')).string()).find("is no name"), std::string::npos);
+  EXPECT_TRUE(folder_is_empty());
+  EXPECT_EQ(refused((folder_ / "story-0.1b").string()), "");
+}
+
 TEST_F(NcnnExport, NeverOverwritesTheModel) {
   Checkpoint file = random_model("7");
   file.path = prefix() + ".bin";

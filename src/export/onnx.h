@@ -21,7 +21,7 @@ struct OnnxExportOptions {
 
 // Writes NAME.onnx, NAME.decode.onnx, NAME.initial.onnx and NAME.onnx.data, the weights of all three; `path`
 // is NAME.onnx. Opset 17, IR version 8. Files that are there are replaced when all are complete; an error
-// leaves nothing behind. Needs memory for a piece of a tensor. D: embedding width, V: vocabulary.
+// before leaves nothing behind. Needs memory for a piece of a tensor. D: embedding width, V: vocabulary.
 //
 // NAME.onnx runs T >= 1 tokens of one sequence. Blocks of the state, in the order of StateSpec, have the
 // names and shapes of core/state.h: state.blocks.0.att.x_prev [D] and so on.

@@ -31,6 +31,8 @@ std::string build_info() {
     const std::string description = (*device)->description();  // "cpu fp32, 8 threads, avx512"
     out.append(description, std::min(description.find(','), description.size()));
   }
+  for (const GraphRunner& runner : runners())
+    out.append("\n").append(runner.name).append(": exported models");
   return out;
 }
 

@@ -209,26 +209,12 @@ Status check_output(const ConvertOptions& options, const Checkpoint& model) {
   return {};
 }
 
-// A vocabulary that stands beside the input goes beside the output too: neither format has a place for it.
-void copy_vocabulary(const ConvertOptions& options, std::vector<std::string>& notes) {
-  const auto beside = [](const std::string& model) {
-    return fs::path(model).replace_extension(".vocab.txt");
-  };
-  const fs::path from = beside(options.in), to = beside(options.out);
-  std::error_code error;
-  if (fs::exists(to, error) || !fs::is_regular_file(from, error)) return;
-  if (options.dry_run || fs::copy_file(from, to, error)) {
-    notes.push_back("the vocabulary " + from.string() + " is copied to " + to.string());
-  } else {
-    notes.push_back("the vocabulary " + from.string() + " could not be copied: give it with --vocab");
-  }
-}
-
 }  // namespace
 
 Result<ConvertReport> convert(const ConvertOptions& options) {
   FR_TRY(const std::string container, container_of(options.out));
   FR_TRY(const auto dtype, dtype_of(options, container));
+  FR_OK(refuse_exported(options.in));
   FR_TRY(Checkpoint model, open_checkpoint(options.in, options.progress));
   ConvertReport report;
   report.in_format = model.format;
@@ -247,7 +233,10 @@ Result<ConvertReport> convert(const ConvertOptions& options) {
   report.dtypes = std::move(output.dtypes);
   report.out_bytes = output.bytes;
   report.notes.insert(report.notes.end(), output.notes.begin(), output.notes.end());
-  if (container != "gguf") copy_vocabulary(options, report.notes);
+  if (container != "gguf") {
+    if (std::string note = copy_vocabulary(options.in, options.out, options.dry_run); !note.empty())
+      report.notes.push_back(std::move(note));
+  }
   if (options.dry_run) return report;
   FR_TRY(const Checkpoint written, open_checkpoint(options.out));
   report.out_bytes = written.file_size();

@@ -12,7 +12,7 @@ const Backend& reference_backend();
 
 std::span<const Backend> backends() {
   static const std::array all{
-      Backend{"cuda", cpu_backend().dtypes, &cuda::create_device, true, nullptr, nullptr},
+      Backend{"cuda", cpu_backend().dtypes, &cuda::create_device, true, false, nullptr, nullptr},
       reference_backend()};
   return all;
 }

@@ -145,6 +145,27 @@ TEST(CudaDevice, GraphsReplayWhatLaunchesDo) {
   }
 }
 
+// Also where rows are padded to a bucket: 3 to 4, 5 to 8.
+TEST(CudaDevice, RowsDoNotDependOnTheirNeighbours) {
+  const Net net({64, 2, 600, 8, 33});
+  for (const int rows : {2, 3, 5}) {
+    Batch b;
+    for (int i = 0; i < rows; ++i) {
+      b.tokens.push_back(i + 1);
+      b.sequences.push_back({i, i, 1});
+    }
+    std::vector<float> pending = pending_of(b, net, 1);
+    CudaRunner one(net, &emit_products, cuda_options()), other(net, &emit_products, cuda_options());
+    std::vector<float> first = one.step(b, pending).x;
+    for (std::size_t i = pending.size() - 64; i < pending.size(); ++i) pending[i] = -pending[i];
+    std::vector<float> second = other.step(b, pending).x;
+    EXPECT_NE(first, second);
+    for (std::vector<float>* x : {&first, &second})
+      x->resize(x->size() / static_cast<std::size_t>(rows) * static_cast<std::size_t>(rows - 1));
+    EXPECT_EQ(first, second) << rows << " rows";
+  }
+}
+
 TEST(CudaDevice, Buckets) {
   EXPECT_EQ(bucket_of(1), 1);
   EXPECT_EQ(bucket_of(3), 4);

@@ -326,6 +326,30 @@ TEST_F(NcnnFiles, DamagedGraphsNeverCrash) {
   EXPECT_GT(refused, 500);
 }
 
+// The layer and blob counts of the second line are right; the layer added is what is wrong.
+TEST_F(NcnnFiles, LayersMadeToDeceiveAreRefused) {
+  const std::string graph = read(".param");
+  const std::size_t counts = graph.find('\n') + 1, body = graph.find('\n', counts) + 1;
+  int layers = 0, blobs = 0;
+  ASSERT_EQ(std::sscanf(graph.c_str() + counts, "%d %d", &layers, &blobs), 2);
+  std::filesystem::remove(folder_.prefix() + ".seq.param");
+  const auto with = [&](const std::string& layer) {
+    return "7767517\n" + std::to_string(layers + 1) + " " + std::to_string(blobs + 1) + "\n" +
+           graph.substr(body) + layer + "\n";
+  };
+  // 485696 * 1061881 * 35766739 is 448 modulo 2^64.
+  write(".param", with("MemoryData md 0 1 mdout 0=485696 1=1061881 2=35766739"));
+  expect_error("md");
+  for (const char blank : {'\v', '\f', '\x01'}) {
+    write(".param", with(std::string("MemoryData m") + blank + "d 0 1 mdout 0=1"));
+    expect_error(".param");
+  }
+  std::string other = graph;
+  other.replace(other.find("format=1"), 8, "format=2");
+  write(".param", other);
+  expect_error("a newer program wrote it");
+}
+
 TEST_F(NcnnFiles, WeightsThatAreNotFiniteAreAnError) {
   std::string weights = read(".bin");
   for (std::size_t i = 0; i + 1 < weights.size(); i += 2)

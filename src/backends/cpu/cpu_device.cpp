@@ -257,7 +257,9 @@ Result<std::unique_ptr<Device>> create_device(const CpuOptions& options) {
 
 const Backend& cpu_backend() {
   static const Backend backend{
-      "cpu",  {DType::f32, DType::f16, DType::bf16, int8_weights, int4_weights}, &cpu::create, false, nullptr,
+      "cpu",        {DType::f32, DType::f16, DType::bf16, int8_weights, int4_weights},
+      &cpu::create, false,
+      true,         nullptr,
       nullptr};
   return backend;
 }

@@ -101,7 +101,6 @@ Result<Mat> CudaDevice::add_matrix(const TensorView& w, MatRole role, const Chec
 Status CudaDevice::set_state(const StateSpec& spec, int first_block, int last_block) {
   const CurrentDevice current(index_);
   weights_.finish();
-  FR_OK(check(cudaDeviceSynchronize()));  // what uploaded weights used other streams
   return slots_->set_layout(spec, first_block, last_block);
 }
 
@@ -187,11 +186,16 @@ cudaError_t CudaDevice::launch(const Recording& recording, Graphs::Entry* graph)
       graph->exec = Graphs::end(stream_, error);
     }
     if (error != cudaSuccess) {
-      use_graphs_ = error == cudaErrorMemoryAllocation;  // later there may be memory
+      // Later there may be memory, and another thread may not disturb the capture.
+      use_graphs_ = error == cudaErrorMemoryAllocation || error == cudaErrorStreamCaptureInvalidated;
       cudaGetLastError();
     }
   }
-  if (graph != nullptr && graph->exec != nullptr) return cudaGraphLaunch(graph->exec, stream_);
+  if (graph != nullptr && graph->exec != nullptr) {
+    const cudaError_t error = cudaGraphLaunch(graph->exec, stream_);
+    if (error != cudaErrorMemoryAllocation) return error;
+    cudaGetLastError();
+  }
   recording.run(frame_);
   return cudaGetLastError();
 }
@@ -215,7 +219,10 @@ Status CudaDevice::run_part(const Recording& recording, int program, const Part&
   for (std::size_t p = 0; p < port_count; ++p)
     frame_.inputs[p] = {port_inputs_[p].as<float>(), recording.input_cols[p]};
   recording.place(frame_, arena_.as());
-  FR_OK(check(launch(recording, graph)));
+  const cudaError_t launched = launch(recording, graph);
+  if (launched == cudaErrorMemoryAllocation)  // of a kernel that is loaded only now: the device is not lost
+    return out_of_memory("the kernels of a step", 0, index_);
+  FR_OK(check(launched));
   counts_.sparse_inputs += recording.counts.sparse_inputs * rows;
   return fetch(recording, part, outputs);
 }
@@ -326,7 +333,9 @@ Status CudaDevice::draw(std::span<const DrawRequest> requests, std::span<DrawRes
   const CurrentDevice current(index_);
   FR_OK(check(cudaSuccess));
   FR_CHECK(logits_ && static_cast<int>(requests.size()) == logits_rows_ && results.size() == requests.size());
-  return sampler_.draw(stream_, logits_, logits_cols_, requests, results);
+  const Status drawn = sampler_.draw(stream_, logits_, logits_cols_, requests, results);
+  if (!drawn) (void)check(cudaStreamSynchronize(stream_));  // what was begun may read memory of ours
+  return drawn;
 }
 
 // The zeros are fetched when somebody asks.

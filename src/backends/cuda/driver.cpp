@@ -65,9 +65,10 @@ Status check_device(int index) {
   cudaGetLastError();
   if (error == cudaErrorNoKernelImageForDevice || error == cudaErrorInvalidDeviceFunction ||
       error == cudaErrorUnsupportedPtxVersion) {
+    const std::string what = gpu.major < 8 ? "cards from sm_80 on are supported, use the cpu"
+                                           : "build with -DCMAKE_CUDA_ARCHITECTURES=native";
     return runtime_error("no kernel for this card (" + name + ", " + device_name(index) +
-                         "): this build has " + FR_CUDA_ARCHITECTURES +
-                         ", build with -DCMAKE_CUDA_ARCHITECTURES=native");
+                         "): this build has " + FR_CUDA_ARCHITECTURES + ", " + what);
   }
   if (error == cudaErrorMemoryAllocation) return out_of_memory("the program itself", 0, index);
   if (error != cudaSuccess) {

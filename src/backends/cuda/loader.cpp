@@ -39,10 +39,15 @@ std::vector<fs::path> own_folders() {
   return folders;
 }
 
-// Where the library may be, in the order of the search. FRWKV_CUDA_LIBRARY stands for itself alone.
+// The library that the user chose, which stands for itself alone; empty: none.
+std::string named_library() {
+  const char* const named = std::getenv("FRWKV_CUDA_LIBRARY");
+  return named != nullptr ? named : "";
+}
+
+// Where the library may be, in the order of the search.
 std::vector<std::string> places() {
-  if (const char* named = std::getenv("FRWKV_CUDA_LIBRARY"); named != nullptr && *named != '\0')
-    return {named};
+  if (const std::string named = named_library(); !named.empty()) return {named};
   std::vector<std::string> all;
   for (const fs::path& folder : own_folders()) {
     all.push_back(folder / library_name);
@@ -63,7 +68,7 @@ Result<const Plugin*> load() {
     if (library == nullptr) {
       const char* const problem = ::dlerror();
       const std::string_view text = problem != nullptr ? problem : "";
-      if (is_absent(text, path) && std::getenv("FRWKV_CUDA_LIBRARY") == nullptr) continue;
+      if (is_absent(text, path) && named_library().empty()) continue;
       return runtime_error("the CUDA device library cannot be loaded (" + std::string(text) +
                            "): install what it needs, or build it again");
     }
@@ -119,10 +124,13 @@ std::int64_t free_memory(int index) {
 }  // namespace cuda
 
 const Backend& cuda_backend() {
-  static const Backend backend{
-      "cuda",           {DType::f32, DType::f16, DType::bf16, int8_weights, int4_weights},
-      &cuda::create,    true,
-      &cuda::available, &cuda::free_memory};
+  static const Backend backend{"cuda",
+                               {DType::f32, DType::f16, DType::bf16, int8_weights, int4_weights},
+                               &cuda::create,
+                               true,
+                               false,
+                               &cuda::available,
+                               &cuda::free_memory};
   return backend;
 }
 

@@ -67,7 +67,8 @@ class CurrentDevice {
   CurrentDevice(const CurrentDevice&) = delete;
   CurrentDevice& operator=(const CurrentDevice&) = delete;
   ~CurrentDevice() {
-    if (changed_) cudaSetDevice(before_);
+    // A thread that only computed here may not be let in on its own device: no error of this one.
+    if (changed_ && cudaSetDevice(before_) != cudaSuccess) cudaGetLastError();
   }
 
  private:

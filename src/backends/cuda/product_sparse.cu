@@ -13,7 +13,6 @@ __global__ void __launch_bounds__(threads) sparse_rows(Product p, Slices slices)
   constexpr int numbers = Chunk<type>::numbers, columns = 32 * numbers;
   __shared__ int kept[longest_slice];  // inputs that are not zero, and their values
   __shared__ float values[M][longest_slice];
-  __shared__ int kept_of_warp[warps];
   __shared__ float4 sums[warps][columns / 4];
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
   const int first_in = static_cast<int>(blockIdx.y) * slices.length;
@@ -32,39 +31,33 @@ __global__ void __launch_bounds__(threads) sparse_rows(Product p, Slices slices)
   if (p.zeros != nullptr && blockIdx.x == 0 && lane == 0 && zeros != 0)
     atomicAdd(p.zeros, static_cast<unsigned long long>(zeros));
   const unsigned keepers = __ballot_sync(all_lanes, keep);
-  if (lane == 0) kept_of_warp[warp] = __popc(keepers);
-  __syncthreads();
-  int before = 0, all = 0;
-  FR_UNROLL
-  for (int i = 0; i < warps; ++i) {
-    if (i < warp) before += kept_of_warp[i];
-    all += kept_of_warp[i];
-  }
+  // Each warp keeps to its own 32 inputs: a row's sums do not depend on the zeros of other rows.
+  const int all = __popc(keepers), base = warp * 32;
   if (keep) {
-    const int at = before + __popc(keepers & ((1u << lane) - 1u));
+    const int at = base + __popc(keepers & ((1u << lane) - 1u));
     kept[at] = first_in + thread;
     FR_UNROLL
     for (int m = 0; m < M; ++m) values[m][at] = x[m];
   }
-  __syncthreads();
+  __syncwarp();
 
   const int chunks = row_chunks(type, p.w.out), chunk = static_cast<int>(blockIdx.x) * 32 + lane;
   float4 acc[M][Chunk<type>::quads] = {};
-  for (int i = warp; i < all && chunk < chunks; i += warps * unroll) {
+  for (int i = 0; i < all && chunk < chunks; i += unroll) {
     Chunk<type> w[unroll];
     FR_UNROLL
     for (int u = 0; u < unroll; ++u) {
-      if (i + u * warps < all) w[u].load(p.w, chunks, kept[i + u * warps], chunk);
+      if (i + u < all) w[u].load(p.w, chunks, kept[base + i + u], chunk);
     }
     FR_UNROLL
     for (int u = 0; u < unroll; ++u) {
-      if (i + u * warps >= all) break;
+      if (i + u >= all) break;
       FR_UNROLL
       for (int q = 0; q < Chunk<type>::quads; ++q) {
         const float4 numbers4 = w[u].quad(q, {});
         FR_UNROLL
         for (int m = 0; m < M; ++m) {
-          const float value = values[m][i + u * warps];
+          const float value = values[m][base + i + u];
           float4& a = acc[m][q];
           a = {fmaf(numbers4.x, value, a.x), fmaf(numbers4.y, value, a.y), fmaf(numbers4.z, value, a.z),
                fmaf(numbers4.w, value, a.w)};

@@ -17,9 +17,10 @@ constexpr std::int64_t most_numbers = std::int64_t{1} << 26;  // of one blob
 constexpr std::int64_t most_state = std::int64_t{1} << 28;    // numbers of all state blobs
 constexpr std::uint32_t tag_f16 = 0x01306B47, tag_int8 = 0x000D4B38;
 
+// At most 2^31, so that no product overflows; 0 if a dimension is not positive.
 std::int64_t count(const Dims& d) {
   std::int64_t n = 1;
-  for (const int i : d) n *= i;
+  for (const int i : d) n = i > 0 ? std::min(n * i, std::int64_t{1} << 31) : 0;
   return n;
 }
 

@@ -1,5 +1,6 @@
 #include "backends/ncnn/param.h"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <climits>
@@ -77,10 +78,16 @@ bool parse_parameter(std::string_view word, std::map<int, Param>& params) {
   return id >= 0 && id < 32 && params.emplace(id, std::move(p)).second;
 }
 
+// ncnn ends a word at any blank, ours at blank, tab and carriage return: no other may be inside.
+bool usable(std::string_view name) {
+  return !name.empty() && name.size() <= most_name &&
+         std::none_of(name.begin(), name.end(), [](char c) { return static_cast<unsigned char>(c) < 0x21; });
+}
+
 bool parse_names(Words& words, int count, std::vector<std::string>& names) {
   for (int i = 0; i < count; ++i) {
     const std::string_view word = words.next();
-    if (word.empty() || word.size() > most_name) return false;
+    if (!usable(word)) return false;
     names.emplace_back(word);
   }
   return true;
@@ -90,7 +97,7 @@ bool parse_layer(std::string_view line, ParamLayer& layer) {
   Words words(line);
   const std::string_view type = words.next(), name = words.next();
   const auto n_inputs = words.integer(), n_outputs = words.integer();
-  if (name.empty() || name.size() > most_name || type.size() > most_name) return false;
+  if (!usable(type) || !usable(name)) return false;
   if (!n_inputs || !n_outputs || *n_inputs < 0 || *n_outputs < 0) return false;
   layer.type = type;
   layer.name = name;

@@ -149,6 +149,9 @@ std::string version_name(const std::string& text) {
 Result<ModelInfo> model_info(const Graph& g, const Facts& config, const std::string& path) {
   ModelInfo info;
   const bool ours = !g.facts.empty();
+  if (ours && find(g.facts, "format") != "1")
+    return file_error("the export is of another form, \"" + find(g.facts, "format").substr(0, 20) + "\" (" +
+                      path + "): a newer program wrote it, export the model again with this one");
   info.version = version_name(find(ours ? g.facts : config, "version"));
   static constexpr std::array known{"4", "5.0", "5.1", "5.2", "6", "7"};
   if (std::find(known.begin(), known.end(), info.version) == known.end())
@@ -161,6 +164,7 @@ Result<ModelInfo> model_info(const Graph& g, const Facts& config, const std::str
     info.n_head = g.states[1].dims[0];
     info.head_size = g.states[1].dims[2];
   }
+  if (info.n_ffn <= 0) return contradiction("a channel mix of " + std::to_string(info.n_ffn), path);
   for (const auto& [key, value] : g.facts) {
     constexpr std::string_view rank = "rank_";
     if (key.starts_with(rank)) info.lora_ranks.emplace_back(key.substr(rank.size()), number(g.facts, key));
@@ -256,6 +260,7 @@ Result<Exported> open(const std::string& path, const DeviceOptions& options) {
   }
   e.device = make_device(std::move(parts));
   e.files = {files.param, files.weights};
+  if (files.sequence) e.files.push_back(files.sequence);
   return e;
 }
 

@@ -176,7 +176,8 @@ Result<std::unique_ptr<Device>> create(const DeviceOptions& options) {
 const Backend& reference_backend() {
   static const Backend backend{"reference", {DType::f32, DType::f16, DType::bf16, int8_weights, int4_weights},
                                &create,     false,
-                               nullptr,     nullptr};
+                               true,        nullptr,
+                               nullptr};
   return backend;
 }
 
