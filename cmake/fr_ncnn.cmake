@@ -68,7 +68,7 @@ macro(fr_ncnn_options source)
 endmacro()
 
 if(NOT FR_NCNN_SOURCE_DIR)
-  find_package(ncnn 1.0.20240410 QUIET CONFIG)
+  find_package(ncnn 1.0.20261020 QUIET CONFIG)
 endif()
 add_library(fr_ncnn INTERFACE)
 if(ncnn_FOUND)
