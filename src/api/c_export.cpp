@@ -39,7 +39,7 @@ Result<ExportReport> write_export(std::string_view kind, const std::string& path
     NcnnExportOptions ncnn;
     FR_TRY(ncnn.dtype, export_dtype(dtype.empty() ? "fp16" : dtype, kind,
                                     {DType::f32, DType::f16, int8_weights, int4_weights}));
-    if (options.chunk != 0) ncnn.chunk = options.chunk < 0 ? 0 : options.chunk;
+    if (options.chunk != 0) ncnn.chunk = options.chunk == -1 ? 0 : options.chunk;
     FR_TRY(const Checkpoint file, open_checkpoint(path, progress));
     ncnn.fingerprint = model_fingerprint(file);
     ncnn.progress = progress;

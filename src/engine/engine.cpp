@@ -109,6 +109,7 @@ Status Engine::load_weights(const Checkpoint& file, const LoadOptions& options) 
   for (Segment& segment : segments_) {
     FR_TRY(const Backend* backend, find_backend(segment.device));
     if (options.deterministic && !backend->deterministic) return not_deterministic(segment.device);
+    if (backend->available) FR_OK(backend->available());
     if (segment.automatic) {
       const std::int64_t free =
           backend->free_memory ? backend->free_memory(segment.index) : available_memory();

@@ -25,6 +25,10 @@ Result<Paths> paths_of(const std::string& path, const Checkpoint& file) {
   if (!path.ends_with(ending) || fs::path(path).filename() == ending)
     return usage_error("unknown ending of the output (" + path + "): name it NAME.onnx");
   const std::string name = path.substr(0, path.size() - ending.size());
+  if (name.ends_with(".decode") || name.ends_with(".initial")) {
+    return usage_error("the output has the name of another export's part (" + path +
+                       "): name it NAME.onnx without .decode or .initial");
+  }
   Paths p{path, name + ".decode.onnx", name + ".initial.onnx", path + ".data"};
   for (const std::string& out : {p.sequence, p.decode, p.initial, p.data}) {
     std::error_code ignored;

@@ -232,6 +232,7 @@ class OnnxRefusal : public testing::Test {
 TEST_F(OnnxRefusal, LeavesNothing) {
   expect_refused(file, folder / "m.gguf", options_of(DType::f32), "name it NAME.onnx");
   expect_refused(file, folder / ".onnx", options_of(DType::f32), "name it NAME.onnx");
+  expect_refused(file, folder / "m.decode.onnx", options_of(DType::f32), "another export's part");
   expect_refused(file, folder / "none/m.onnx", options_of(DType::f32), "cannot create the file");
   expect_refused(file, out, options_of(DType::bf16), "fp32 or fp16 weights, not bf16");
   OnnxExportOptions stopped = options_of(DType::f32);
