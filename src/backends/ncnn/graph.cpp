@@ -56,14 +56,35 @@ std::map<std::string, std::string> read_facts(const std::string& name) {
   return facts;
 }
 
+// The first faster-rwkv wrote x * x as an operation on one blob twice, which ncnn takes only once: a Split
+// before it gives two.
+std::vector<ParamLayer> with_squares_split(const std::vector<ParamLayer>& layers) {
+  std::vector<ParamLayer> out;
+  for (ParamLayer l : layers) {
+    if (l.type == "BinaryOp" && l.inputs.size() == 2 && l.inputs[0] == l.inputs[1]) {
+      ParamLayer split;
+      split.type = "Split";
+      split.name = l.name + "_split";
+      split.inputs = {l.inputs[0]};
+      split.outputs = {l.inputs[0] + "_0", l.inputs[0] + "_1"};
+      l.inputs = split.outputs;
+      out.push_back(std::move(split));
+    }
+    out.push_back(std::move(l));
+  }
+  return out;
+}
+
 class Builder {
  public:
   Builder(const std::vector<ParamLayer>& layers, std::span<const std::byte> weights, const std::string& path)
-      : layers_(layers), weights_(weights), path_(path) {}
+      : layers_(with_squares_split(layers)), weights_(weights), path_(path) {}
 
   Result<Graph> run() {
     g_.facts = read_facts(layers_[0].name);
-    if (layers_[0].type == "MemoryData") leading_rows();
+    const bool looked_up =
+        std::any_of(layers_.begin(), layers_.end(), [](const ParamLayer& l) { return l.type == "Embed"; });
+    if (layers_[0].type == "MemoryData" && !looked_up) leading_rows();
     for (; next_ < layers_.size() && problem_.empty(); ++next_) {
       layer_ = &layers_[next_];
       layer();
@@ -216,7 +237,7 @@ class Builder {
     return d.empty() ? Dims{1} : d;
   }
 
-  // Files before October 2023 begin with a MemoryData layer for every token.
+  // Files before October 2023 have no Embed layer: they begin with a MemoryData layer for every token.
   void leading_rows() {
     Table& t = g_.table;
     std::size_t first = 0, stride = 0;
@@ -549,7 +570,7 @@ class Builder {
     });
   }
 
-  const std::vector<ParamLayer>& layers_;
+  const std::vector<ParamLayer> layers_;
   const std::span<const std::byte> weights_;
   const std::string& path_;
   Graph g_;
