@@ -61,4 +61,17 @@ Status validate(const Batch& batch, int n_vocab, int n_slots) {
   return {};
 }
 
+Batch part_of(const Batch& all, int begin, int end) {
+  Batch part;
+  part.tokens.assign(all.tokens.begin() + begin, all.tokens.begin() + end);
+  for (const Sequence& s : all.sequences) {
+    const int from = std::max(s.begin, begin), to = std::min(s.begin + s.count, end);
+    if (from < to) part.sequences.push_back({s.slot, from - begin, to - from});
+  }
+  for (const int row : all.wanted) {
+    if (row >= begin && row < end) part.wanted.push_back(row - begin);
+  }
+  return part;
+}
+
 }  // namespace fr

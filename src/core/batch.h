@@ -29,6 +29,9 @@ struct Batch {
 // ascending.
 Status validate(const Batch& batch, int n_vocab, int n_slots);
 
+// Rows [begin, end) of a batch, as a batch; a sequence that is cut goes on through its state.
+Batch part_of(const Batch& all, int begin, int end);
+
 // Named places where values enter and leave a step (Ops::input, Ops::output). Row counts: logits and hidden
 // have one row per wanted row, the others one row per token: they carry a split model's stream from device to
 // device.

@@ -277,18 +277,9 @@ Status Engine::run(const Batch& batch, const Results& results) {
   constexpr int max_rows = 256;
   std::size_t first_wanted = 0;
   for (int begin = 0; begin < batch.rows(); begin += max_rows) {
-    const int end = std::min(begin + max_rows, batch.rows());
-    Batch piece;
-    piece.tokens.assign(batch.tokens.begin() + begin, batch.tokens.begin() + end);
-    for (const Sequence& s : batch.sequences) {
-      const int from = std::max(s.begin, begin), to = std::min(s.begin + s.count, end);
-      if (from < to) piece.sequences.push_back({s.slot, from - begin, to - from});
-    }
-    std::size_t wanted = first_wanted;
-    for (; wanted < batch.wanted.size() && batch.wanted[wanted] < end; ++wanted)
-      piece.wanted.push_back(batch.wanted[wanted] - begin);
-    FR_OK(run_segments(piece, part(results, first_wanted, wanted - first_wanted)));
-    first_wanted = wanted;
+    const Batch piece = part_of(batch, begin, std::min(begin + max_rows, batch.rows()));
+    FR_OK(run_segments(piece, part(results, first_wanted, piece.wanted.size())));
+    first_wanted += piece.wanted.size();
   }
   return {};
 }

@@ -25,20 +25,6 @@ std::size_t index(int i) { return static_cast<std::size_t>(i); }
 
 std::string megabytes(std::int64_t bytes) { return std::to_string((bytes + (1 << 20) - 1) >> 20) + " MB"; }
 
-// Rows [begin, end) of a batch, as a batch; a sequence that is cut goes on through its state.
-Batch part_of(const Batch& all, int begin, int end) {
-  Batch part;
-  part.tokens.assign(all.tokens.begin() + begin, all.tokens.begin() + end);
-  for (const Sequence& s : all.sequences) {
-    const int from = std::max(s.begin, begin), to = std::min(s.begin + s.count, end);
-    if (from < to) part.sequences.push_back({s.slot, from - begin, to - from});
-  }
-  for (const int row : all.wanted) {
-    if (row >= begin && row < end) part.wanted.push_back(row - begin);
-  }
-  return part;
-}
-
 // One run of a recording, as the pool sees it. memory: of_worker floats for each member, of which the first
 // `scratch` are for commands and the others for scan bodies.
 class Step final : public StagedWork {

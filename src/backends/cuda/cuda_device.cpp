@@ -14,20 +14,6 @@ constexpr std::size_t most_recordings = 16;
 
 std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
 
-// Rows [begin, end) of a batch, as a batch; a sequence that is cut goes on through its state.
-Batch part_of(const Batch& all, int begin, int end) {
-  Batch part;
-  part.tokens.assign(all.tokens.begin() + begin, all.tokens.begin() + end);
-  for (const Sequence& s : all.sequences) {
-    const int from = std::max(s.begin, begin), to = std::min(s.begin + s.count, end);
-    if (from < to) part.sequences.push_back({s.slot, from - begin, to - from});
-  }
-  for (const int row : all.wanted) {
-    if (row >= begin && row < end) part.wanted.push_back(row - begin);
-  }
-  return part;
-}
-
 // Single tokens, all or none of them wanted.
 bool is_decode(const Batch& batch) {
   return static_cast<int>(batch.sequences.size()) == batch.rows() &&
