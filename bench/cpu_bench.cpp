@@ -53,7 +53,8 @@ struct Shape {
   double zeros;  // share; 0: dense
 };
 
-void product(benchmark::State& state, const Kernels& simd, WeightType type, Shape s) {
+// coded: inputs in 8 bits and products of integers.
+void product(benchmark::State& state, const Kernels& simd, WeightType type, Shape s, bool coded = false) {
   const int panels = s.out / panel_cols;
   const std::ptrdiff_t ldx = row_stride(s.in), ldy = row_stride(s.out);
   std::vector<float> x(static_cast<std::size_t>(s.rows * ldx), 0.5f);
@@ -68,9 +69,11 @@ void product(benchmark::State& state, const Kernels& simd, WeightType type, Shap
     lists.resize(count_at + static_cast<std::size_t>(s.in) + 1);
   }
   AlignedBuffer y = filled(static_cast<std::size_t>(s.rows * ldy) * sizeof(float), 0);
-  AlignedBuffer tile = filled(sizeof(float) * tile_rows * panel_cols, 0);
-  const std::size_t bytes =
-      static_cast<std::size_t>(s.in) * static_cast<std::size_t>(s.out) * (type == WeightType::f32 ? 4 : 2);
+  AlignedBuffer tile = filled(sizeof(float) * tile_floats, 0);
+  const auto bytes = static_cast<std::size_t>(packed_bytes(type, s.out / panel_cols, s.group, s.in));
+  std::vector<char> codes(static_cast<std::size_t>(s.rows * coded_bytes(s.in)));
+  for (int t = 0; t < s.rows && coded; ++t)
+    simd.coded->encode(x.data() + t * ldx, s.in, codes.data() + t * coded_bytes(s.in));
   std::size_t copy = 0;
   for (auto _ : state) {
     const Product p{type,
@@ -89,8 +92,10 @@ void product(benchmark::State& state, const Kernels& simd, WeightType type, Shap
                     ldy,
                     tile.as<float>(),
                     lists.data(),
-                    s.in + 1};
-    (s.zeros > 0 ? simd.sparse_product : simd.product)(p, 0, panels);
+                    s.in + 1,
+                    codes.data(),
+                    coded_bytes(s.in)};
+    (coded ? simd.coded->product : s.zeros > 0 ? simd.sparse_product : simd.product)(p, 0, panels);
     benchmark::ClobberMemory();
   }
   state.SetBytesProcessed(static_cast<std::int64_t>(static_cast<std::size_t>(state.iterations()) * bytes));
@@ -120,6 +125,15 @@ const bool registered = [] {
       add("fp16_2048x2048", WeightType::f16, {rows, 2048, 2048, 1, 0});
       add("bf16_2048x2048", WeightType::bf16, {rows, 2048, 2048, 1, 0});
       add("fp32_2048x2048", WeightType::f32, {rows, 2048, 2048, 1, 0});
+      for (const auto& [name, type] : {std::pair{"q8_0", WeightType::q8_0}, {"q4_k", WeightType::q4_k}}) {
+        add(std::string(name) + "_2048x2048", type, {rows, 2048, 2048, 1, 0});
+        if (k->coded == nullptr) continue;
+        benchmark::RegisterBenchmark(
+            (isa + "/" + name + "_2048x2048_coded/rows:" + std::to_string(rows)).c_str(),
+            [=](benchmark::State& state) {
+              product(state, *k, type, {rows, 2048, 2048, 1, 0}, true);
+            });
+      }
       add("fp16_8192x2048_86%_zeros", WeightType::f16, {rows, 8192, 2048, 32, 0.86});
     }
     benchmark::RegisterBenchmark((isa + "/wkv7_head_64").c_str(),

@@ -44,6 +44,7 @@ struct Target {
   std::string backend = "reference";
   std::string isa;  // value of FR_ISA; empty: the backend's choice
   int threads = 1;
+  bool exact_activations = false;
   std::string name() const { return isa.empty() ? backend : backend + "_" + isa; }
 };
 inline void PrintTo(const Target& t, std::ostream* out) { *out << t.name(); }

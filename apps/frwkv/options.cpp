@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "common/cpu_mask.h"
 #include "common/interrupt.h"
 #include "common/words.h"
 #include "hub_model.h"
@@ -104,8 +105,13 @@ void add_model_options(CLI::App& app, ModelOptions& o) {
                  "device and number format, \"cpu fp16\", \"cpu int8\", \"cpu int4\"; chosen when left out")
       ->type_name("TEXT");
   app.add_option("-t,--threads", o.threads, "threads; 0: one per core")->type_name("N");
+  app.add_option_function<std::string>(
+         "--cpu-mask", set_cpu_mask, "run on these processors only: bits as for taskset, 3 for the first two")
+      ->type_name("HEX");
   app.add_flag("--deterministic,!--no-deterministic", o.deterministic,
                "the same numbers for any number of threads, any batch and any chunks");
+  app.add_flag("--exact-activations,!--no-exact-activations", o.exact_activations,
+               "inputs of matrix products stay float32, instead of 8 bits with int8 and int4 weights");
   app.add_option("--state", o.state, "start from this state: a saved one or a tuned .pth")->type_name("FILE");
   app.add_flag("--offline,!--no-offline", o.offline,
                "take hf: models from the cache alone, download nothing");
@@ -222,6 +228,7 @@ faster_rwkv::Model load_model(const ModelOptions& o) {
   options.state = or_null(o.state);
   options.threads = o.threads;
   options.deterministic = o.deterministic ? 1 : 0;
+  options.exact_activations = o.exact_activations ? 1 : 0;
   options.progress = &ProgressBar::callback;
   options.user = &bar;
   return faster_rwkv::Model(path, options);

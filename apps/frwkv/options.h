@@ -16,6 +16,7 @@ struct ModelOptions {
   std::string model, strategy, vocab, state;
   int threads = 0;
   bool deterministic = false;
+  bool exact_activations = false;
   bool offline = false;
 };
 

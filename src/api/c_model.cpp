@@ -42,6 +42,7 @@ LoadOptions to_load_options(const fr_load_options* options) {
   out.state = text_or_empty(options->state);
   out.threads = options->threads;
   out.deterministic = options->deterministic != 0;
+  out.exact_activations = options->exact_activations != 0;
   out.max_states = options->max_states;
   out.progress = to_progress(options->progress, options->user);
   return out;

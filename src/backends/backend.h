@@ -51,6 +51,8 @@ class Device : public WeightStore {
   virtual void export_slot(int slot, std::span<float> out) const = 0;
   virtual void import_slot(int slot, std::span<const float> in) = 0;
 
+  // Of longer batches, a step should be given pieces of so many rows.
+  virtual int rows_per_step() const { return 256; }
   // Runs the program on the batch (already validated): reads the inputs, updates the slots of the batch's
   // sequences, fills the outputs. An error leaves the slots of this batch undefined.
   virtual Status step(const Program& program, const Batch& batch, std::span<const PortIn> inputs,
@@ -72,6 +74,11 @@ struct DeviceOptions {
   DType dtype = DType::f32;  // how matrices are stored
   int threads = 0;           // 0: one per available core
   int index = 0;             // which of several: 1 in "cuda:1"
+  // Inputs of products stay float32; else a device may round them as its kernels like (8 bits with weights in
+  // blocks).
+  bool exact_activations = false;
+  // Only kernels whose results do not depend on the batch, the chunks and the threads (Backend::deterministic).
+  bool deterministic = false;
 };
 
 struct Backend {

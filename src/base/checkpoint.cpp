@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "base/quant.h"
+#include "base/rows.h"
 
 namespace fr {
 namespace {
@@ -47,10 +48,6 @@ struct Blocked {
 // out = load(offset, gap) of elements [begin, ...). `load` may be asked for neighbours again and again.
 template <class Load>
 void read_strided(const TensorView& t, std::int64_t begin, std::span<float> out, Load load) {
-  if (t.contiguous()) {
-    for (std::size_t i = 0; i < out.size(); ++i) out[i] = load(begin + static_cast<std::int64_t>(i), 0);
-    return;
-  }
   const std::size_t rank = t.shape.size();
   std::vector<std::int64_t> index(rank);
   std::int64_t rest = begin, offset = 0;
@@ -112,6 +109,8 @@ void add_delta(const TensorView& t, std::int64_t begin, std::span<float> out) {
 
 void read_stored(const TensorView& t, std::int64_t begin, std::span<float> out) {
   if (t.scales) return read_bytes(t, begin, out);
+  if (is_float_dtype(t.dtype) && t.contiguous())
+    return read_row(t.dtype, t.data + begin * static_cast<std::int64_t>(dtype_size(t.dtype)), out);
   switch (t.dtype) {
     case DType::f32:
       return read_strided(t, begin, out, Plain<DType::f32>{t});
@@ -222,6 +221,7 @@ std::uint64_t Checkpoint::file_size() const {
 }
 
 void Checkpoint::release(std::span<const std::byte> range) const {
+  if (files.empty() && read_once) return drop_pages(range);
   for (const auto& file : files) {
     const auto bytes = file->bytes();
     if (range.data() >= bytes.data() && range.data() < bytes.data() + bytes.size())

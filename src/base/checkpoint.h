@@ -84,6 +84,7 @@ struct Checkpoint {
   std::vector<std::string> notes;               // oddities worth telling the user ("legacy zip-less .pth")
   std::vector<std::shared_ptr<const MappedFile>> files;  // empty when the tensors were made in memory
   std::shared_ptr<const void> memory;  // owns tensors that are not in `files` (random weights)
+  bool read_once = false;              // release() gives back memory too: what was released is lost
 
   // What keeps the views valid: hold it to use a tensor in place after the checkpoint is gone.
   std::shared_ptr<const void> keep_alive() const;

@@ -4,8 +4,10 @@
 #include <array>
 #include <cmath>
 #include <fstream>
+#include <iterator>
 #include <limits>
 #include <set>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -34,17 +36,49 @@ std::uint64_t saved_states() {
 
 CpuFeatures detect() {
   CpuFeatures f;
-  unsigned a = 0, b = 0, c1 = 0, d = 0, b7 = 0, c7 = 0;
-  if (__get_cpuid(1, &a, &b, &c1, &d) == 0 || __get_cpuid_count(7, 0, &a, &b7, &c7, &d) == 0) return f;
+  unsigned leaves = 0, a = 0, b = 0, c = 0, c1 = 0, d = 0, b7 = 0, c7 = 0, d7 = 0;
+  if (__get_cpuid(1, &a, &b, &c1, &d) == 0 || __get_cpuid_count(7, 0, &leaves, &b7, &c7, &d7) == 0) return f;
+  unsigned a71 = 0;  // of leaf 7, 1
+  if (leaves >= 1) __get_cpuid_count(7, 1, &a71, &b, &c, &d);
   const std::uint64_t saved = saved_states();
   const auto all = [](std::uint64_t value, std::uint64_t bits) { return (value & bits) == bits; };
   f.avx2 = all(saved, 0x6) && all(c1, bit_AVX | bit_FMA | bit_F16C) && all(b7, bit_AVX2);
   f.avx512 = f.avx2 && all(saved, 0xe6) && all(b7, bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL);
+  constexpr unsigned vnni = 1u << 11, bf16 = 1u << 5;                                // of c7, a71
+  constexpr unsigned amx_bf16 = 1u << 22, amx_tile = 1u << 24, amx_int8 = 1u << 25;  // of d7
+  constexpr std::uint64_t tile_states = 3u << 17;                                    // XTILECFG, XTILEDATA
+  f.avx512_vnni = f.avx512 && all(c7, vnni);
+  f.avx512_bf16 = f.avx512 && all(a71, bf16);
+  f.amx = f.avx512 && all(saved, tile_states) && all(d7, amx_tile | amx_bf16 | amx_int8);
   return f;
 }
 #else
 CpuFeatures detect() { return {}; }
 #endif
+
+AmxPermission ask_for_amx() {
+#if defined(__x86_64__) && defined(__linux__)
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  constexpr unsigned tiles = 1u << 24;  // AMX-TILE
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d & tiles) == 0) return AmxPermission::no_amx;
+  constexpr long request = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  return ::syscall(SYS_arch_prctl, request, tile_data) == 0 ? AmxPermission::granted : AmxPermission::refused;
+#else
+  return AmxPermission::no_amx;
+#endif
+}
+
+// The value of the first line "key : value" of /proc/cpuinfo.
+std::string cpuinfo(std::string_view key) {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);) {
+    const std::size_t colon = line.find(':');
+    if (line.starts_with(key) && colon != std::string::npos &&
+        line.find_first_not_of(" \t", key.size()) == colon)
+      return line.substr(std::min(line.size(), colon + 2));
+  }
+  return "";
+}
 
 // CPU time per wall time that the control group grants (version 2, then 1); infinite without a limit.
 double cpu_quota() {
@@ -131,6 +165,35 @@ const CpuFeatures& cpu_features() {
   return features;
 }
 
+std::string cpu_name() {
+  const std::string name = cpuinfo("model name");
+  return name.empty() ? "unknown" : name;
+}
+
+std::vector<std::string> instruction_sets() {
+  std::istringstream flags(cpuinfo("flags") + " " + cpuinfo("Features"));
+  const std::set<std::string> all{std::istream_iterator<std::string>(flags), {}};
+  std::vector<std::string> found;
+  for (const char* name :
+       {"sse4_2",   "avx",         "f16c",        "fma",         "avx2",     "avx_vnni", "avx512f",
+        "avx512bw", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16",
+        "asimd",    "asimdhp",     "asimddp",     "i8mm",        "bf16",     "sve",      "sve2"}) {
+    if (all.contains(name)) found.emplace_back(name);
+  }
+  return found;
+}
+
+std::int64_t cache_size() {
+  std::int64_t largest = 0;
+  for (int i = 0; i < 5; ++i) {
+    std::ifstream file("/sys/devices/system/cpu/cpu0/cache/index" + std::to_string(i) + "/size");
+    std::int64_t size = 0;
+    char unit = 0;
+    if (file >> size >> unit) largest = std::max(largest, size * (unit == 'M' ? 1 << 20 : 1 << 10));
+  }
+  return largest;
+}
+
 int available_cpus() { return within_quota(static_cast<int>(affinity().size())); }
 
 int available_cores() {
@@ -145,17 +208,12 @@ int available_cores() {
   return within_quota(static_cast<int>(cores.size()));
 }
 
-AmxPermission request_amx() {
-#if defined(__x86_64__) && defined(__linux__)
-  unsigned a = 0, b = 0, c = 0, d = 0;
-  constexpr unsigned tiles = 1u << 24;  // AMX-TILE
-  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d & tiles) == 0) return AmxPermission::no_amx;
-  constexpr long request = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
-  return ::syscall(SYS_arch_prctl, request, tile_data) == 0 ? AmxPermission::granted : AmxPermission::refused;
-#else
-  return AmxPermission::no_amx;
-#endif
+AmxPermission amx_permission() {
+  static const AmxPermission answer = ask_for_amx();
+  return answer;
 }
+
+bool request_amx() { return cpu_features().amx && amx_permission() == AmxPermission::granted; }
 
 MemoryInfo memory_info() {
   constexpr std::int64_t unknown = std::numeric_limits<std::int64_t>::max();

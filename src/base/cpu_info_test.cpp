@@ -6,7 +6,10 @@
 #include <sched.h>
 #endif
 
+#include <algorithm>
+#include <string>
 #include <thread>
+#include <vector>
 
 #include "base/aligned_buffer.h"
 
@@ -36,7 +39,29 @@ TEST(CpuInfo, RespectsTheAffinityMask) {
 }
 #endif
 
-TEST(CpuInfo, FeaturesAreNested) { EXPECT_TRUE(cpu_features().avx2 || !cpu_features().avx512); }
+TEST(CpuInfo, FeaturesAreNested) {
+  const CpuFeatures& f = cpu_features();
+  EXPECT_TRUE(f.avx2 || !f.avx512);
+  EXPECT_TRUE(f.avx512 || !(f.avx512_vnni || f.avx512_bf16 || f.amx));
+}
+
+#if defined(__x86_64__) && defined(__linux__)
+// The system lists what it lets programs use; it may hide what the processor has, never the reverse.
+TEST(CpuInfo, FeaturesAreThoseOfTheSystem) {
+  const std::vector<std::string> sets = instruction_sets();
+  const auto has = [&](const char* name) { return std::find(sets.begin(), sets.end(), name) != sets.end(); };
+  const CpuFeatures& f = cpu_features();
+  EXPECT_EQ(f.avx2, has("avx2") && has("fma") && has("f16c"));
+  EXPECT_EQ(f.avx512_vnni, f.avx512 && has("avx512_vnni"));
+  EXPECT_EQ(f.avx512_bf16, f.avx512 && has("avx512_bf16"));
+  EXPECT_EQ(f.amx, f.avx512 && has("amx_tile") && has("amx_bf16") && has("amx_int8"));
+}
+#endif
+
+TEST(CpuInfo, TheCacheIsNoMemory) {
+  EXPECT_GE(cache_size(), 0);
+  EXPECT_LT(cache_size(), memory_info().total);
+}
 
 TEST(CpuInfo, MemoryIsPlausible) { EXPECT_GT(available_memory(), std::int64_t{1} << 20); }
 
@@ -46,7 +71,17 @@ TEST(CpuInfo, MemoryIsWithinItsLimits) {
   EXPECT_LE(m.available, m.limit);
 }
 
-TEST(CpuInfo, AmxAnswersTheSameTwice) { EXPECT_EQ(request_amx(), request_amx()); }
+TEST(CpuInfo, AmxAnswersTheSameOnAllThreads) {
+  const bool granted = request_amx();
+  EXPECT_TRUE(cpu_features().amx || !granted);
+  EXPECT_EQ(granted, cpu_features().amx && amx_permission() == AmxPermission::granted);
+  std::thread([&] { EXPECT_EQ(request_amx(), granted); }).join();
+}
+
+TEST(CpuInfo, TheProcessorHasAName) {
+  EXPECT_FALSE(cpu_name().empty());
+  EXPECT_EQ(cpu_name().find('\n'), std::string::npos);
+}
 
 TEST(AlignedBuffer, AlignsAndMoves) {
   for (const std::size_t bytes : {std::size_t{1}, std::size_t{100}, std::size_t{5} << 20}) {

@@ -9,6 +9,10 @@
 
 namespace fr {
 
+// Gives the whole pages within a range of mapped or allocated memory back to the system: of files they are
+// read again when they are needed, other memory is then zeros. A hint.
+void drop_pages(std::span<const std::byte> range);
+
 class MappedFile {
  public:
   // Errors (with the path): missing, a directory, not a regular file, empty, unreadable.

@@ -79,20 +79,13 @@ void q3_k(const std::uint8_t* b, float* y) {
   }
 }
 
-// Of the 12 bytes that hold the scales and mins of q4_k and q5_k.
-ScaleMin scale_min(const std::uint8_t* s, int j) {
-  const auto six = [](unsigned four, unsigned two) { return static_cast<std::uint8_t>(four | two << 4); };
-  if (j < 4) return {static_cast<std::uint8_t>(s[j] & 63u), static_cast<std::uint8_t>(s[j + 4] & 63u)};
-  return {six(s[j + 4] & 15u, s[j - 4] >> 6u), six(s[j + 4] >> 4u, s[j] >> 6u)};
-}
-
 // {d, dmin fp16; scales[12]; [high bits[32]]; nibbles[128]}: 64 numbers lie in 32 bytes, the first 32 low.
 template <bool five_bits>
 void q45_k(const std::uint8_t* b, float* y) {
   const float d = half_at(b), dmin = half_at(b + 2);
-  const std::uint8_t *scales = b + 4, *high = b + 16, *codes = b + (five_bits ? 48 : 16);
+  const std::uint8_t *high = b + 16, *codes = b + (five_bits ? 48 : 16);
   for (int j = 0; j < 8; ++j) {
-    const ScaleMin s = scale_min(scales, j);
+    const ScaleMin s = q4_k_scale_min(reinterpret_cast<const std::byte*>(b), j);
     const float scale = d * static_cast<float>(s.scale), min = dmin * static_cast<float>(s.min);
     for (int i = 0; i < 32; ++i) {
       std::uint32_t code = codes[j / 2 * 32 + i] >> (j % 2 * 4) & 15u;
@@ -146,10 +139,6 @@ Block block_function(DType type) {
 }
 
 }  // namespace
-
-ScaleMin q4_k_scale_min(const std::byte* block, int j) {
-  return scale_min(reinterpret_cast<const std::uint8_t*>(block) + 4, j);
-}
 
 void dequantise(DType type, const std::byte* blocks, std::span<float> out) {
   const Block block = block_function(type);

@@ -4,13 +4,18 @@
 
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <fstream>
 #include <limits>
+#include <numeric>
 #include <random>
 #include <string>
 #include <vector>
+
+#include "base/cpu_info.h"
+#include "base/row_kernels.h"
 
 namespace fr {
 namespace {
@@ -160,6 +165,109 @@ TEST(Quant, WhatCannotBeHeldIsSaid) {
     EXPECT_TRUE(quantise(type, large, blocks.data())) << dtype_name(type);
   }
 }
+
+// Every instruction set gives the same bytes: of all kinds of groups, also those that a search treats apart.
+TEST(Quant, EveryProcessorWritesTheSameBytes) {
+  if (!cpu_features().avx2) GTEST_SKIP() << "SKIPPED: this processor has one instruction set only";
+#if defined(__x86_64__)
+  auto values = normal(256 * 64, 0.02f);
+  for (std::size_t i = 0; i < 1024; ++i) values[i] = std::fabs(values[i]);               // no min
+  for (std::size_t i = 1024; i < 2048; ++i) values[i] = -1 - std::fabs(values[i]);       // far from zero
+  for (std::size_t i = 2048; i < 3072; ++i) values[i] = i % 32 == 5 ? values[i] : 0.0f;  // one number
+  for (std::size_t i = 3072; i < 4096; ++i) values[i] = i % 256 < 32 ? values[i] * 1e4f : 1e-42f;
+  for (std::size_t i = 4096; i < 5120; ++i) values[i] = i < 4608 ? 0.0f : 0.37f;
+  const auto bytes = [&](DType type, auto* write) {
+    std::vector<std::uint8_t> blocks;
+    for (std::size_t i = 0; i < values.size(); i += static_cast<std::size_t>(block_size(type))) {
+      std::uint8_t block[144];
+      EXPECT_TRUE(write(&values[i], block));
+      blocks.insert(blocks.end(), block, block + dtype_size(type));
+    }
+    return blocks;
+  };
+  const RowKernels &a = row_kernels_generic, &b = row_kernels_avx2;
+  EXPECT_EQ(bytes(DType::q8_0, a.q8_0), bytes(DType::q8_0, b.q8_0));
+  EXPECT_EQ(bytes(DType::q4_0, a.q4_0), bytes(DType::q4_0, b.q4_0));
+  EXPECT_EQ(bytes(DType::q4_k, a.q4_k), bytes(DType::q4_k, b.q4_k));
+#endif
+}
+
+// A change of the search would make files that were converted earlier differ from what loading gives.
+TEST(Quant, TheSearchGivesTheseBytes) {
+  std::vector<float> values(256 * 16);
+  std::uint32_t state = 1;
+  for (float& v : values) {  // sums of four uniform numbers: exact, so the same for every library
+    v = -2;
+    for (int i = 0; i < 4; ++i)
+      v += static_cast<float>((state = state * 1664525u + 1013904223u) >> 20) * 0x1p-12f;
+  }
+  std::uint64_t hash = 0xcbf29ce484222325u;  // FNV-1a
+  for (const std::byte b : blocks_of(DType::q4_k, values))
+    hash = (hash ^ static_cast<std::uint64_t>(b)) * 0x100000001b3u;
+  EXPECT_EQ(hash, 3139324740329517643u);
+}
+
+// Row kernels against dtype.h, for every 16-bit number and rows of any length.
+class Rows : public testing::TestWithParam<const RowKernels*> {};
+
+TEST_P(Rows, AreWhatDtypeSays) {
+  const RowKernels& k = *GetParam();
+  std::vector<std::uint16_t> bits(65536), back(bits.size());
+  std::iota(bits.begin(), bits.end(), std::uint16_t{0});
+  std::vector<float> numbers(bits.size());
+  const auto check = [&](auto read, auto write, auto* one, auto* one_back, std::uint16_t infinity) {
+    read(bits.data(), bits.size(), numbers.data());
+    for (std::size_t i = 0; i < bits.size(); ++i)
+      ASSERT_EQ(std::bit_cast<std::uint32_t>(numbers[i]), std::bit_cast<std::uint32_t>(one(bits[i]))) << i;
+    EXPECT_FALSE(write(numbers.data(), numbers.size(), back.data()));
+    for (std::size_t i = 0; i < bits.size(); ++i) {
+      if (std::isnan(numbers[i])) continue;
+      ASSERT_EQ(back[i], bits[i]);
+    }
+    // Between the numbers: above, at and below every tie.
+    for (const int step : {-1, 0, 1}) {
+      for (std::uint32_t i = 0; i < bits.size(); ++i) {
+        const float tie = infinity == 0x7f80 ? std::bit_cast<float>(i << 16 | 0x8000u)
+                                             : (one(bits[i]) + one(static_cast<std::uint16_t>(i + 1))) / 2;
+        numbers[i] = step == 0 ? tie : std::nextafter(tie, static_cast<float>(step) * 1e38f);
+        if (!std::isfinite(numbers[i])) numbers[i] = 1;
+      }
+      write(numbers.data(), numbers.size(), back.data());
+      for (std::size_t i = 0; i < bits.size(); ++i) ASSERT_EQ(back[i], one_back(numbers[i])) << numbers[i];
+    }
+  };
+  check(k.from_half, k.to_half, half_to_float, float_to_half, 0x7c00);
+  check(k.from_bf16, k.to_bf16, bf16_to_float, float_to_bf16, 0x7f80);
+}
+
+TEST_P(Rows, MayHaveAnyLength) {
+  const RowKernels& k = *GetParam();
+  const auto values = normal(40, 1);
+  for (std::size_t n = 0; n <= values.size(); ++n) {
+    std::vector<std::uint16_t> bits(n + 1, 7);
+    std::vector<float> read(n + 1, 7);
+    EXPECT_TRUE(k.to_half(values.data(), n, bits.data()));
+    k.from_half(bits.data(), n, read.data());
+    EXPECT_EQ(bits[n], 7);
+    EXPECT_EQ(read[n], 7);
+    for (std::size_t i = 0; i < n; ++i) ASSERT_EQ(read[i], half_to_float(float_to_half(values[i])));
+    if (n == 0) continue;
+    read[n - 1] = 70000;
+    EXPECT_FALSE(k.to_half(read.data(), n, bits.data()));
+    EXPECT_TRUE(k.to_bf16(read.data(), n, bits.data()));
+    read[n - 1] = std::nanf("");
+    EXPECT_FALSE(k.to_half(read.data(), n, bits.data()));
+    EXPECT_FALSE(k.to_bf16(read.data(), n, bits.data()));
+  }
+}
+
+std::vector<const RowKernels*> supported() {
+#if defined(__x86_64__)
+  if (cpu_features().avx2) return {&row_kernels_generic, &row_kernels_avx2};
+#endif
+  return {&row_kernels_generic};
+}
+INSTANTIATE_TEST_SUITE_P(All, Rows, testing::ValuesIn(supported()));
 
 }  // namespace
 }  // namespace fr

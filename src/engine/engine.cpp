@@ -1,6 +1,7 @@
 #include "engine/engine.h"
 
 #include <algorithm>
+#include <limits>
 #include <map>
 #include <utility>
 
@@ -117,7 +118,8 @@ Status Engine::load_weights(const Checkpoint& file, const LoadOptions& options) 
       segment.dtype = automatic_dtype(file_dtype_, share, free);
       if (!std::exchange(told, true)) tell_about(segment.dtype);
     }
-    FR_TRY(auto device, backend->create({segment.dtype, options.threads, segment.index}));
+    FR_TRY(auto device, backend->create({segment.dtype, options.threads, segment.index,
+                                        options.exact_activations, options.deterministic}));
     devices_.push_back(std::move(device));
   }
   const auto store = [this](int layer) -> WeightStore& {
@@ -272,9 +274,10 @@ Engine::Results Engine::part(const Results& results, std::size_t begin, std::siz
           rows(results.drawn, 1)};
 }
 
-// Long batches run in pieces of at most max_rows rows, so that scratch memory does not grow with the prompt.
+// Long batches run in pieces, so that scratch memory does not grow with the prompt.
 Status Engine::run(const Batch& batch, const Results& results) {
-  constexpr int max_rows = 256;
+  int max_rows = std::numeric_limits<int>::max();
+  for (const auto& device : devices_) max_rows = std::min(max_rows, device->rows_per_step());
   std::size_t first_wanted = 0;
   for (int begin = 0; begin < batch.rows(); begin += max_rows) {
     const Batch piece = part_of(batch, begin, std::min(begin + max_rows, batch.rows()));

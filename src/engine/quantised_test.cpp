@@ -22,10 +22,10 @@ RandomShape small(const std::string& version) {
   return shape;
 }
 
-std::shared_ptr<Engine> random_engine(const std::string& version, const std::string& strategy) {
+std::shared_ptr<Engine> random_engine(const std::string& version, const std::string& strategy,
+                                      LoadOptions options = {}) {
   auto file = random_checkpoint(small(version));
   FR_CHECK(file.ok());
-  LoadOptions options;
   options.strategy = strategy;
   options.threads = 2;
   auto engine = Engine::make(std::move(*file), options);
@@ -90,8 +90,8 @@ INSTANTIATE_TEST_SUITE_P(
     , Quantised, testing::Combine(testing::Values("4", "5.2", "6", "7"), testing::Values("int8", "int4")),
     [](const auto& i) { return "v" + std::string(1, std::get<0>(i.param)[0]) + "_" + std::get<1>(i.param); });
 
-TEST_P(Quantised, LogitsDoNotDependOnBatchingAndAreThoseOfTheReference) {
-  const auto engine = random_engine(version(), "cpu " + dtype());
+// The engine gives the same bits for pieces and in a batch; returns its logits.
+std::vector<float> same_bits_anyhow(const std::shared_ptr<Engine>& engine) {
   const auto tokens = some_tokens(50, 300);
   State whole = new_state(engine);
   const std::vector<float> expected = logits_of(whole, tokens);
@@ -106,16 +106,28 @@ TEST_P(Quantised, LogitsDoNotDependOnBatchingAndAreThoseOfTheReference) {
   std::vector<SequenceInput> inputs;
   for (State& s : states) inputs.push_back({&s, std::span(tokens).first(20 + inputs.size()), Want::last});
   std::vector<float> logits(5 * 300);
-  ASSERT_TRUE(engine->step(inputs, logits).ok());
+  EXPECT_TRUE(engine->step(inputs, logits).ok());
   for (std::size_t i = 0; i < 5; ++i) {
     EXPECT_TRUE(std::equal(logits.begin() + static_cast<std::ptrdiff_t>(i * 300),
                            logits.begin() + static_cast<std::ptrdiff_t>((i + 1) * 300),
                            expected.begin() + static_cast<std::ptrdiff_t>((19 + i) * 300)))
         << "sequence " << i;
   }
+  return expected;
+}
+
+// The reference takes float32 inputs; inputs in 8 bits are a hundredth off in models of random weights.
+TEST_P(Quantised, LogitsDoNotDependOnBatchingAndAreThoseOfTheReference) {
   const auto reference = random_engine(version(), "reference " + dtype());
   State other = new_state(reference);
-  EXPECT_LT(relative_l2(expected, logits_of(other, tokens)), 3e-5);
+  const std::vector<float> expected = logits_of(other, some_tokens(50, 300));
+  LoadOptions options;
+  options.deterministic = true;
+  const auto rounding = random_engine(version(), "cpu " + dtype(), options);
+  EXPECT_LT(relative_l2(same_bits_anyhow(rounding), expected), 2e-2);
+  options.exact_activations = true;
+  const auto exact = random_engine(version(), "cpu " + dtype(), options);
+  EXPECT_LT(relative_l2(same_bits_anyhow(exact), expected), 3e-5);
 }
 
 // Bounds for random weights, which are the hardest; a trained model is far closer.

@@ -8,7 +8,6 @@
 #include <fstream>
 #include <limits>
 #include <nlohmann/json.hpp>
-#include <set>
 
 #include "backends/backend.h"
 #include "base/cpu_info.h"
@@ -22,32 +21,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 namespace fs = std::filesystem;
-
-// The value of the first line "key : value" of /proc/cpuinfo.
-std::string cpuinfo(const std::string& key) {
-  std::ifstream file("/proc/cpuinfo");
-  for (std::string line; std::getline(file, line);) {
-    const std::size_t colon = line.find(':');
-    if (line.starts_with(key) && colon != std::string::npos &&
-        line.find_first_not_of(" \t", key.size()) == colon)
-      return line.substr(std::min(line.size(), colon + 2));
-  }
-  return "";
-}
-
-// The instruction sets that matter for matrix products, of those that the processor has.
-Json instruction_sets() {
-  std::istringstream flags(cpuinfo("flags") + " " + cpuinfo("Features"));
-  const std::set<std::string> all{std::istream_iterator<std::string>(flags), {}};
-  Json out = Json::array();
-  for (const char* name :
-       {"sse4_2",   "avx",         "f16c",        "fma",         "avx2",     "avx_vnni", "avx512f",
-        "avx512bw", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16",
-        "asimd",    "asimdhp",     "asimddp",     "i8mm",        "bf16",     "sve",      "sve2"}) {
-    if (all.contains(name)) out.push_back(name);
-  }
-  return out;
-}
 
 Json bytes_or_null(std::int64_t n) {
   return n == std::numeric_limits<std::int64_t>::max() ? Json() : Json(n);
@@ -63,10 +36,8 @@ std::string huge_pages() {
 }
 
 void look_at_cpu(Json& out, Json& advice) {
-  std::string model = cpuinfo("model name");
-  if (model.empty()) model = "unknown";
-  const AmxPermission amx = request_amx();
-  out["cpu"] = {{"model", model},
+  const AmxPermission amx = amx_permission();
+  out["cpu"] = {{"model", cpu_name()},
                 {"processors", available_cpus()},
                 {"cores", available_cores()},
                 {"found", instruction_sets()},

@@ -127,7 +127,8 @@ TEST(Bench, TableAndJson) {
   const Finished table = run(quick);
   ASSERT_EQ(table.code, 0) << table.err;
   EXPECT_EQ(table.err, "");
-  for (const char* part : {"decode x1", "decode x4", "prefill 32", "GB/s", "native"}) {
+  for (const char* part : {"decode x1", "decode x4", "prefill 32", "GB/s", "native", "of its limit", "fp32",
+                           "zeros: measured in this model", "RssAnon", "VmHWM", "load"}) {
     EXPECT_NE(table.out.find(part), std::string::npos) << part << "\n" << table.out;
   }
   Arguments with_json = quick;
@@ -141,6 +142,44 @@ TEST(Bench, TableAndJson) {
   EXPECT_GT(json["memory"]["peak"].get<double>(), 1e6);
 }
 
+// The keys that scripts rely on, of several runs in one table.
+TEST(Bench, RowsOfSeveralRuns) {
+  const Finished f = run({frwkv(), "bench", "--dtypes", "fp16,int8", "--threads", "1,2", "--batch", "1,3",
+                          "--prompt", "8", "--seconds", "0", "--json"});
+  ASSERT_EQ(f.code, 0) << f.err;
+  const Json json = Json::parse(f.out);
+  for (const char* key : {"name", "processors", "cores", "cache", "instruction_sets", "limits"})
+    EXPECT_TRUE(json["machine"].contains(key)) << key;
+  ASSERT_EQ(json["machine"]["limits"].size(), 2u);
+  EXPECT_EQ(json["machine"]["limits"][1]["threads"], 2);
+  EXPECT_GT(json["machine"]["limits"][0]["read_bandwidth"].get<double>(), 1e8);
+  EXPECT_EQ(json["machine"]["limits"][0]["peaks"][0]["numbers"], "fp32");
+  EXPECT_EQ(json["zeros_source"], "measured in this model");
+  ASSERT_EQ(json["runs"].size(), 4u);
+  for (const char* key : {"strategy", "device", "load_seconds", "step_weight_bytes", "memory"})
+    EXPECT_TRUE(json["runs"][0].contains(key)) << key;
+  EXPECT_GT(json["runs"][0]["memory"]["rss_anon_peak"].get<double>(), 1e6);
+  ASSERT_EQ(json["rows"].size(), 12u);
+  for (const Json& row : json["rows"]) {
+    for (const char* key : {"tokens_per_second", "ms", "deviation", "bytes_per_second", "share", "zeros"})
+      EXPECT_TRUE(row[key].is_number()) << key << "\n" << row;
+    EXPECT_NEAR(
+        row["share"].get<double>(),
+        row["limit"] == "read"
+            ? row.value(row["bytes_read_per_second"].is_null() ? "bytes_per_second" : "bytes_read_per_second",
+                        0.0) /
+                  json["machine"]["limits"][row["threads"] == 1 ? 0 : 1]["read_bandwidth"].get<double>()
+            : row["share_of_peak"].get<double>(),
+        1e-6);
+  }
+  EXPECT_EQ(json["rows"][0]["test"], "decode x1");
+  EXPECT_TRUE(json["rows"][1]["bytes_read_per_second"].is_null());
+  EXPECT_EQ(json["rows"][2]["test"], "prefill 8");
+  EXPECT_EQ(json["rows"][3]["threads"], 2);
+  EXPECT_EQ(json["rows"][11]["dtype"], "int8");
+  EXPECT_FALSE(json.contains("decode")) << "which run's?";
+}
+
 TEST(Bench, RandomWeights) {
   const Finished f = run({frwkv(), "bench", "--shape", "0.1b", "--version", "7", "--zeros", "0.86", "--batch",
                           "1", "--prompt", "0", "--seconds", "0", "--json"});
@@ -149,6 +188,8 @@ TEST(Bench, RandomWeights) {
   EXPECT_NEAR(json["n_parameters"].get<double>(), 191e6, 2e6);
   EXPECT_FALSE(json.contains("prefill"));
   EXPECT_NEAR(json["decode"][0]["zeros"].get<double>(), 0.86, 0.03);
+  EXPECT_EQ(json["zeros_source"], "random weights, 86 % asked for");
+  EXPECT_GT(json["memory"]["rss_anon"].get<double>(), json["random_weights"].get<double>());
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 // Commands, options, exit codes, and errors in one line.
 #include <gtest/gtest.h>
+#include <sched.h>
 
 #include <algorithm>
 
@@ -40,7 +41,7 @@ TEST(Contract, EveryModelCommandTakesTheSharedOptions) {
   for (const char* command : {"chat", "generate", "logits", "bench", "info", "doctor"}) {
     const std::string help = run({frwkv(), command, "--help"}).out;
     for (const char* option :
-         {"--model", "--strategy", "--threads", "--deterministic", "--state", "--vocab"}) {
+         {"--model", "--strategy", "--threads", "--cpu-mask", "--deterministic", "--state", "--vocab"}) {
       EXPECT_NE(help.find(option), std::string::npos) << command << " " << option;
     }
   }
@@ -80,6 +81,29 @@ TEST(Contract, UsageErrors) {
   expect_error(run({frwkv(), "bench", "--batch", "0"}), 2, "--batch");
   expect_error(run({frwkv(), "bench", "--shape", "5b"}), 2, "5b");
   expect_error(run({frwkv(), "bench", "x.pth", "--shape", "0.1b"}), 2, "give one");
+  expect_error(run({frwkv(), "bench", "--threads", "1,-2"}), 2, "--threads");
+  expect_error(run({frwkv(), "bench", "--threads", "1,two"}), 2, "--threads");
+  expect_error(run({frwkv(), "bench", "--dtypes", "fp16,fp7"}), 2, "fp7");
+  expect_error(run({frwkv(), "bench", "--dtypes", "fp16", "--strategy", "cpu int8"}), 2, "--dtypes");
+}
+
+TEST(Contract, CpuMask) {
+  const std::string beyond = "8" + std::string(255, '0');
+  expect_error(run({frwkv(), "logits", "--tokens", "1", "--cpu-mask", ""}), 2, "--cpu-mask");
+  expect_error(run({frwkv(), "logits", "--tokens", "1", "--cpu-mask", "two"}), 2, "'two' is no hexadecimal");
+  expect_error(run({frwkv(), "generate", "-p", "x", "--cpu-mask", "0"}), 2, "names no processor");
+  expect_error(run({frwkv(), "bench", "--cpu-mask", beyond}), 2, "processor 1023");
+  expect_error(run({frwkv(), "doctor"}, "", {{"FRWKV_CPU_MASK", beyond}}), 2, "processor 1023");
+  // On the first processor that this process has, there is one core.
+  cpu_set_t mask;
+  ASSERT_EQ(::sched_getaffinity(0, sizeof mask, &mask), 0);
+  std::size_t first = 0;
+  while (!CPU_ISSET(first, &mask)) ++first;
+  std::string one(first / 4 + 1, '0');
+  one[0] = static_cast<char>('0' + (1 << first % 4));
+  const Finished f = run({frwkv(), "doctor", "--cpu-mask", one});
+  EXPECT_EQ(f.code, 0) << f.err;
+  EXPECT_NE(f.out.find(", 1 cores for this process"), std::string::npos) << f.out;
 }
 
 TEST(Contract, StrategiesOfOtherBuildsSayWhatThereIs) {

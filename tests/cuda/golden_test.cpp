@@ -43,6 +43,7 @@ const std::vector<GoldenFile>& files() {
 DeviceRunner runner_of(const GoldenFile& golden, const std::string& backend, DType dtype) {
   DeviceRunnerOptions options;
   options.target.backend = backend;
+  options.target.exact_activations = true;  // of the cpu backend, as cuda's are
   options.dtype = dtype;
   return DeviceRunner(need(open_checkpoint(golden.path)), options);
 }

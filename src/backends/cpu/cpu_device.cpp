@@ -52,6 +52,10 @@ class CpuDevice final : public Device {
   CpuDevice(const CpuOptions& options, const Kernels& kernels, std::unique_ptr<ThreadPool> pool)
       : options_(options),
         kernels_(kernels),
+        // Tiles are made of the weights once for all rows of a part.
+        most_rows_(options.most_rows > 0      ? options.most_rows
+                   : kernels.tiles != nullptr ? 512
+                                              : 128),
         pool_(std::move(pool)),
         weights_(options.device.dtype, *pool_) {}
 
@@ -82,6 +86,7 @@ class CpuDevice final : public Device {
     std::copy(in.begin(), in.end(), slots_[index(slot)]);
   }
 
+  int rows_per_step() const override { return std::max(most_rows_, 256); }
   Status step(const Program& program, const Batch& batch, std::span<const PortIn> inputs,
               std::span<const PortOut> outputs) override;
   OpCounts last_counts() const override { return counts_; }
@@ -97,7 +102,8 @@ class CpuDevice final : public Device {
   Status run(const Recording& recording, Frame& frame);
 
   const CpuOptions options_;
-  const Kernels& kernels_;
+  const Kernels kernels_;
+  const int most_rows_;
   const std::unique_ptr<ThreadPool> pool_;
   Weights weights_;
   StateLayout layout_;
@@ -181,7 +187,7 @@ Status CpuDevice::step(const Program& program, const Batch& batch, std::span<con
                        std::span<const PortOut> outputs) {
   const Recording& recording = recording_of(program);
   counts_ = recording.counts;
-  const int parts = (batch.rows() + options_.most_rows - 1) / options_.most_rows;
+  const int parts = (batch.rows() + most_rows_ - 1) / most_rows_;
   int wanted_before = 0;
   SparseInputs sparse_inputs;
   for (int i = 0; i < parts; ++i) {
@@ -236,7 +242,10 @@ Result<std::unique_ptr<Device>> create_device(const CpuOptions& options) {
     FR_TRY(kernels, choose_kernels());
   }
   FR_TRY(auto pool, ThreadPool::create(device.threads > 0 ? device.threads : available_cores()));
-  return std::unique_ptr<Device>(std::make_unique<CpuDevice>(options, *kernels, std::move(pool)));
+  Kernels chosen = *kernels;
+  if (device.exact_activations) chosen.coded = nullptr;
+  if (device.exact_activations || device.deterministic) chosen.tiles = nullptr;
+  return std::unique_ptr<Device>(std::make_unique<CpuDevice>(options, chosen, std::move(pool)));
 }
 
 }  // namespace cpu

@@ -10,8 +10,13 @@
 namespace fr::cpu {
 namespace {
 
-void expect_close(const std::vector<float>& got, const std::vector<float>& expected,
-                  const std::string& what) {
+// Bounds of the largest difference (relative to numbers above 1) and of the relative L2 distance.
+struct Bounds {
+  double most = 3e-4, l2 = 2e-5;
+};
+
+void expect_close(const std::vector<float>& got, const std::vector<float>& expected, const std::string& what,
+                  Bounds bounds) {
   ASSERT_EQ(got.size(), expected.size()) << what;
   double most = 0, difference = 0, total = 0;
   for (std::size_t i = 0; i < got.size(); ++i) {
@@ -21,19 +26,20 @@ void expect_close(const std::vector<float>& got, const std::vector<float>& expec
     difference += d * d;
     total += double{expected[i]} * double{expected[i]};
   }
-  EXPECT_LE(most, 3e-4) << what;
-  EXPECT_LE(std::sqrt(difference), 2e-5 * std::sqrt(total) + 1e-30) << what;
+  EXPECT_LE(most, bounds.most) << what;
+  EXPECT_LE(std::sqrt(difference), bounds.l2 * std::sqrt(total) + 1e-30) << what;
 }
 
-void expect_close(const Outputs& got, const Outputs& expected, const std::string& what) {
-  expect_close(got.x, expected.x, what + ", x");
-  expect_close(got.pending, expected.pending, what + ", pending");
-  expect_close(got.v_first, expected.v_first, what + ", v_first");
-  expect_close(got.hidden, expected.hidden, what + ", hidden");
-  expect_close(got.logits, expected.logits, what + ", logits");
+void expect_close(const Outputs& got, const Outputs& expected, const std::string& what, Bounds bounds) {
+  expect_close(got.x, expected.x, what + ", x", bounds);
+  expect_close(got.pending, expected.pending, what + ", pending", bounds);
+  expect_close(got.v_first, expected.v_first, what + ", v_first", bounds);
+  expect_close(got.hidden, expected.hidden, what + ", hidden", bounds);
+  expect_close(got.logits, expected.logits, what + ", logits", bounds);
 }
 
-void compare_with_reference(const Net& net, Emit emit, const CpuOptions& options, const std::string& what) {
+void compare_with_reference(const Net& net, Emit emit, const CpuOptions& options, const std::string& what,
+                            Bounds bounds = {}) {
   auto reference = reference_backend().create(options.device);
   ASSERT_TRUE(reference.ok());
   Runner oracle(std::move(reference).value(), net, emit), tested = make_cpu(net, emit, options);
@@ -44,15 +50,18 @@ void compare_with_reference(const Net& net, Emit emit, const CpuOptions& options
                          make_batch({{0, 1}, {1, 1}, {2, 1}}, vocab, 3), make_batch({{3, 1}}, vocab, 5),
                          make_batch({{1, 33}}, vocab, 2), make_batch({{0, 2}, {3, 18}}, vocab, 9)}) {
     const std::vector<float> pending = pending_of(b, net, ++seed);
-    expect_close(tested.step(b, pending), oracle.step(b, pending), what + ", step " + std::to_string(seed));
+    expect_close(tested.step(b, pending), oracle.step(b, pending), what + ", step " + std::to_string(seed),
+                 bounds);
   }
-  for (int slot = 0; slot < 4; ++slot) expect_close(tested.state(slot), oracle.state(slot), what + ", state");
+  for (int slot = 0; slot < 4; ++slot)
+    expect_close(tested.state(slot), oracle.state(slot), what + ", state", bounds);
 }
 
 class CpuOpsTest : public testing::TestWithParam<const Kernels*> {
  protected:
+  // Inputs of products are not rounded.
   CpuOptions options(DType dtype = DType::f32, int threads = 2) const {
-    return {{dtype, threads}, GetParam(), false, 128};
+    return {{dtype, threads, 0, true}, GetParam(), false, 128};
   }
 };
 INSTANTIATE_TEST_SUITE_P(, CpuOpsTest, testing::ValuesIn(tested_kernels()), kernels_name);
@@ -105,6 +114,24 @@ TEST_P(CpuOpsTest, EveryBlockFormat) {
   }
 }
 
+// Rounded inputs: to 8 bits where weights are blocks, to bf16 where there are tiles (fp16 weights: to 16
+// bits).
+TEST_P(CpuOpsTest, RoundedInputsStayClose) {
+  const auto rounding = [&](DType dtype) {
+    CpuOptions o = options(dtype);
+    o.device.exact_activations = false;
+    return o;
+  };
+  for (const DType dtype : {DType::q8_0, DType::q4_k}) {
+    compare_with_reference(Net(with_blocks), &emit_products, rounding(dtype), "blocks", {0.1, 2e-2});
+  }
+  for (const Sizes& size : {odd_size, usual_size}) {
+    compare_with_reference(Net(size), &emit_products, rounding(DType::f32), "fp32");
+    compare_with_reference(Net(size), &emit_products, rounding(DType::f16), "fp16", {1e-3, 1e-4});
+    compare_with_reference(Net(size), &emit_products, rounding(DType::bf16), "bf16", {0.1, 1e-2});
+  }
+}
+
 TEST_P(CpuOpsTest, CountsNativeAndExpandedOps) {
   const Batch b = make_batch({{0, 2}}, odd_size.vocab);
   for (const Emit emit : {&emit_mixes, &emit_products, &emit_wkv}) {
@@ -124,46 +151,61 @@ TEST_P(CpuOpsTest, CountsNativeAndExpandedOps) {
 
 // The same tokens of slots 0 to 2 in one batch, one by one, in pieces, with other threads and cut by the
 // device: always the same bits.
-TEST_P(CpuOpsTest, BitsDoNotDependOnBatchingChunkingOrThreads) {
+void expect_same_bits(const Net& net, Emit emit, const CpuOptions& options) {
   constexpr int rows = 37;
-  for (const DType dtype : {DType::f32, DType::f16, DType::bf16, DType::q8_0, DType::q4_k}) {
-    for (const Emit emit : {&emit_mixes, &emit_products, &emit_wkv}) {
-      if (is_block_dtype(dtype) && emit != &emit_products) continue;
-      const Net net(is_block_dtype(dtype) ? with_blocks : odd_size);
-      const std::size_t d = static_cast<std::size_t>(net.size.d);
-      const Batch all = make_batch({{0, rows}, {1, 1}, {2, 5}}, net.size.vocab);
-      const std::vector<float> pending = pending_of(all, net, 1);
-      Runner once = make_cpu(net, emit, options(dtype, 1));
-      const Outputs expected = once.step(all, pending);
+  const auto with_threads = [&](int threads) {
+    CpuOptions o = options;
+    o.device.threads = threads;
+    return o;
+  };
+  const std::size_t d = static_cast<std::size_t>(net.size.d);
+  const Batch all = make_batch({{0, rows}, {1, 1}, {2, 5}}, net.size.vocab);
+  const std::vector<float> pending = pending_of(all, net, 1);
+  Runner once = make_cpu(net, emit, with_threads(1));
+  const Outputs expected = once.step(all, pending);
 
-      for (const int threads : {2, 3}) {
-        Runner threaded = make_cpu(net, emit, options(dtype, threads));
-        EXPECT_EQ(threaded.step(all, pending), expected) << threads << " threads";
-        EXPECT_EQ(threaded.state(0), once.state(0));
-      }
-      CpuOptions cut_options = options(dtype);
-      cut_options.most_rows = 16;
-      Runner cut = make_cpu(net, emit, cut_options);
-      EXPECT_EQ(cut.step(all, pending), expected) << "cut by the device";
-      EXPECT_EQ(cut.state(0), once.state(0));
+  for (const int threads : {2, 3}) {
+    Runner threaded = make_cpu(net, emit, with_threads(threads));
+    EXPECT_EQ(threaded.step(all, pending), expected) << threads << " threads";
+    EXPECT_EQ(threaded.state(0), once.state(0));
+  }
+  CpuOptions cut_options = options;
+  cut_options.most_rows = 16;
+  Runner cut = make_cpu(net, emit, cut_options);
+  EXPECT_EQ(cut.step(all, pending), expected) << "cut by the device";
+  EXPECT_EQ(cut.state(0), once.state(0));
 
-      Runner pieces = make_cpu(net, emit, options(dtype));
-      Outputs got;
-      for (int begin = 0, count = 1; begin < rows;
-           begin += count, count = std::min(count + 3, rows - begin)) {
-        Batch b;
-        b.tokens.assign(all.tokens.begin() + begin, all.tokens.begin() + begin + count);
-        b.sequences = {{0, 0, count}};
-        if (begin + count == rows) b.wanted = {count - 1};
-        const auto from = pending.begin() + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(begin) * d);
-        const Outputs o =
-            pieces.step(b, {from, from + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(count) * d)});
-        got.x.insert(got.x.end(), o.x.begin(), o.x.end());
-        got.logits = o.logits;
-      }
-      EXPECT_TRUE(std::equal(got.x.begin(), got.x.end(), expected.x.begin())) << "pieces";
-      EXPECT_TRUE(std::equal(got.logits.begin(), got.logits.end(), expected.logits.begin()));
-      EXPECT_EQ(pieces.state(0), once.state(0));
+  Runner pieces = make_cpu(net, emit, options);
+  Outputs got;
+  for (int begin = 0, count = 1; begin < rows; begin += count, count = std::min(count + 3, rows - begin)) {
+    Batch b;
+    b.tokens.assign(all.tokens.begin() + begin, all.tokens.begin() + begin + count);
+    b.sequences = {{0, 0, count}};
+    if (begin + count == rows) b.wanted = {count - 1};
+    const auto from = pending.begin() + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(begin) * d);
+    const Outputs o =
+        pieces.step(b, {from, from + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(count) * d)});
+    got.x.insert(got.x.end(), o.x.begin(), o.x.end());
+    got.logits = o.logits;
+  }
+  EXPECT_TRUE(std::equal(got.x.begin(), got.x.end(), expected.x.begin())) << "pieces";
+  EXPECT_TRUE(std::equal(got.logits.begin(), got.logits.end(), expected.logits.begin()));
+  EXPECT_EQ(pieces.state(0), once.state(0));
+}
+
+TEST_P(CpuOpsTest, BitsDoNotDependOnBatchingChunkingOrThreads) {
+  CpuOptions o = options();
+  o.device.deterministic = true;
+  o.device.exact_activations = false;
+  for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) {
+    o.device.dtype = dtype;
+    for (const Emit emit : {&emit_mixes, &emit_products, &emit_wkv}) expect_same_bits(Net(odd_size), emit, o);
+  }
+  for (const DType dtype : {DType::q8_0, DType::q4_k}) {
+    o.device.dtype = dtype;
+    for (const bool exact : {false, true}) {
+      o.device.exact_activations = exact;
+      expect_same_bits(Net(with_blocks), &emit_products, o);
     }
   }
 }

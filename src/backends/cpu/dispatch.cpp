@@ -21,10 +21,28 @@ static_assert(same(Epilogue::none, Act::none) && same(Epilogue::tanh, Act::tanh)
               same(Epilogue::silu, Act::silu) && same(Epilogue::relu2, Act::relu2) &&
               same(Epilogue::decay6, Act::decay6) && same(Epilogue::decay7, Act::decay7));
 
+#if defined(__x86_64__)
+// The AVX-512 kernels with other products.
+Kernels variant(const char* name, const CodedKernels* coded, const TileKernels* tiles) {
+  Kernels k = kernels_avx512;
+  k.name = name;
+  k.coded = coded;
+  k.tiles = tiles;
+  return k;
+}
+#endif
+
 std::vector<const Kernels*> detect() {
   std::vector<const Kernels*> found;
 #if defined(__x86_64__)
-  if (cpu_features().avx512) found.push_back(&kernels_avx512);
+  static const Kernels vnni = variant("avx512vnni", &coded_vnni, nullptr),
+                       amx = variant("amx", &coded_vnni, &tiles_amx);
+  const CpuFeatures& has = cpu_features();
+  if (has.avx512 && has.avx512_vnni) {
+    if (request_amx()) found.push_back(&amx);
+    found.push_back(&vnni);
+  }
+  if (has.avx512) found.push_back(&kernels_avx512);
   if (cpu_features().avx2) found.push_back(&kernels_avx2);
 #endif
   found.push_back(&kernels_generic);

@@ -6,7 +6,7 @@
 #include "backends/cpu/kernels.h"
 
 // After the vectors:
-#include "backends/cpu/vec_math-inl.h"
+#include "backends/cpu/finish-inl.h"
 
 namespace fr::cpu {
 namespace {
@@ -210,9 +210,9 @@ void head_out(const HeadOut& h, float eps, int n) {
   });
 }
 
-constexpr Kernels table(const char* name) {
-  return {name,      sparse_share, &product, &sparse_product, &nonzero, &activate,  &add_norm, &mix,
-          &data_mix, &lerp,        &wkv4,    &wkv56,          &wkv7,    &wkv7_keys, &head_out};
+constexpr Kernels table(const char* name, const CodedKernels* coded) {
+  return {name,  sparse_share, &product, &sparse_product, &nonzero,   &activate, &add_norm, &mix,   &data_mix,
+          &lerp, &wkv4,        &wkv56,   &wkv7,           &wkv7_keys, &head_out, coded,     nullptr};
 }
 
 }  // namespace

@@ -24,9 +24,13 @@ constexpr int stored_column(WeightType type, int c) {
   return type != WeightType::bf16 ? c : c < panel_cols / 2 ? 2 * c : 2 * (c - panel_cols / 2) + 1;
 }
 
-// Bytes of one input's row of `cols` columns, a multiple of 32: numbers, or codes. Codes of 4 bits lie in
-// four 32-bit words for 32 columns: column c is nibble c / 4 of word c % 4, so that a shift and a mask make
-// vectors of any length.
+// Bytes of one input's row of `cols` columns, a multiple of 32: numbers, or codes.
+//
+// Codes lie in one of two orders. In groups of one panel, which integer products read, four inputs (of 4-bit
+// codes: eight) stand together: for every column a 32-bit word, byte j of which has input j, or as its low
+// half input j and as its high half input 4 + j. In wider groups every input has a row of its own, so that it
+// can be left out; codes of 4 bits then lie in four words for 32 columns: column c is nibble c / 4 of word c
+// % 4, so that a shift and a mask make vectors of any length.
 static constexpr ptrdiff_t row_bytes(WeightType t, ptrdiff_t cols) {
   switch (t) {
     case WeightType::f32:
@@ -48,16 +52,32 @@ static constexpr ptrdiff_t scale_bytes(WeightType, ptrdiff_t cols) { return 2 * 
 static constexpr ptrdiff_t step_bytes(WeightType t, ptrdiff_t cols) {
   return t == WeightType::q4_k ? 4 * cols : 0;
 }
+static constexpr int inputs_per_word(WeightType t) { return t == WeightType::q8_0 ? 4 : 8; }
 // Where block b begins, its scales first.
 static constexpr ptrdiff_t block_offset(WeightType t, ptrdiff_t cols, ptrdiff_t b) {
   return b * (scale_bytes(t, cols) + block_inputs * row_bytes(t, cols)) +
          (b / blocks_per_step + 1) * step_bytes(t, cols);
 }
 // All bytes of `cols` columns of `in` inputs; of block types, whole blocks (q4_k: whole steps).
-static constexpr ptrdiff_t packed_bytes(WeightType t, ptrdiff_t cols, ptrdiff_t in) {
+static constexpr ptrdiff_t group_bytes(WeightType t, ptrdiff_t cols, ptrdiff_t in) {
   if (t <= WeightType::bf16) return in * row_bytes(t, cols);
   return block_offset(t, cols, in / block_inputs) - step_bytes(t, cols);
 }
+// Bytes from a full group of panels to the next: an odd number of cache lines, so that panels that are read
+// side by side do not fall into the same cache sets and memory banks.
+static constexpr ptrdiff_t group_step(WeightType t, ptrdiff_t group, ptrdiff_t in) {
+  constexpr ptrdiff_t line = 64;
+  return ((group_bytes(t, group * panel_cols, in) + line - 1) / line | 1) * line;
+}
+static constexpr ptrdiff_t packed_bytes(WeightType t, ptrdiff_t panels, ptrdiff_t group, ptrdiff_t in) {
+  const ptrdiff_t full = (panels - 1) / group;
+  return full * group_step(t, group, in) + group_bytes(t, (panels - full * group) * panel_cols, in);
+}
+
+// Inputs in 8 bits, which products of blocks and integers take: of a row first the codes, -127 to 127, then
+// for every block of 32 inputs the scale (float), then for every block the sum of its codes (int32), then for
+// every block the scale times that sum (float).
+static constexpr ptrdiff_t coded_bytes(ptrdiff_t in) { return in + in / block_inputs * 12; }
 
 // y = epilogue(x W^T + bias) * gate. Panels are stored in groups (the last may be smaller): everything of the
 // first group, then of the second; a row of a group holds 32 columns of each of its panels. Rows of y, bias
@@ -66,7 +86,7 @@ struct Product {
   WeightType type;
   const void* w;
   int panels, group, in;
-  const float* x;
+  const float* x;  // coded_product: not looked at
   ptrdiff_t ldx;
   int rows;
   const float* bias;  // null: none
@@ -78,6 +98,8 @@ struct Product {
   float* tile;         // product: scratch, 64-byte aligned, tile_floats
   const int* nonzero;  // sparse_product: for every row its list of inputs that are not zero, count first
   ptrdiff_t ld_nonzero;
+  const char* codes = nullptr;  // of CodedKernels and TileKernels: the inputs, rows `ld_codes` bytes apart
+  ptrdiff_t ld_codes = 0;
 };
 
 // One token of one head, vectors of n floats.
@@ -93,6 +115,30 @@ struct HeadOut {
   const float *r, *k, *v, *r_k;  // v7's bonus; r null: none
   float* out;
 };
+
+// Products of integers: weights in blocks, groups of one panel, times inputs in 8 bits. The sums of blocks
+// are exact, and scaled in order: results have the same bits for any number of rows.
+struct CodedKernels {
+  // x[n], a multiple of 32, to coded_bytes(n) bytes; each block is scaled to its largest magnitude.
+  void (*encode)(const float* x, int n, char* to);
+  // Panels [first, last).
+  void (*product)(const Product& p, int first, int last);
+};
+// Products of bf16 numbers, with float sums, for many rows; results depend on how many. Not for f32 weights.
+struct TileKernels {
+  // Up to 16 rows of x as tiles, of as many bytes as rows times tiled_bytes(type, in); parts:
+  // input_parts(type).
+  void (*prepare)(const float* x, ptrdiff_t ldx, int rows, int in, int parts, char* to);
+  // Panels [first, last). Blocks of 16 rows of inputs are 16 p.ld_codes bytes apart.
+  void (*product)(const Product& p, int first, int last);
+};
+// An input of fp16 weights stays exact to 16 bits, as two numbers; with other weights it is rounded to bf16.
+constexpr int input_parts(WeightType t) { return t == WeightType::f16 ? 2 : 1; }
+constexpr ptrdiff_t tiled_bytes(WeightType t, ptrdiff_t in) { return (in + 31) / 32 * 64 * input_parts(t); }
+inline constexpr int tile_scratch_floats = 16384;  // Product::tile for TileKernels
+extern const TileKernels tiles_amx;                // x86-64 only
+extern const CodedKernels coded_avx2;              // x86-64 only
+extern const CodedKernels coded_vnni;              // x86-64 only
 
 // Every function gives the same bits whatever the number of rows, the order of calls and the thread: sums
 // over the inputs of a product run in order, one accumulator per output.
@@ -131,6 +177,9 @@ struct Kernels {
                     float* key, float* erase, float* write);
   // out = (group_norm(y) + (r . (k r_k)) v) * gate
   void (*head_out)(const HeadOut& h, float eps, int n);
+
+  const CodedKernels* coded;  // null: none, inputs stay floats
+  const TileKernels* tiles;   // null: none
 };
 
 extern const Kernels kernels_generic;

@@ -2,5 +2,5 @@
 #include "backends/cpu/kernels-inl.h"
 
 namespace fr::cpu {
-const Kernels kernels_avx2 = table("avx2");
+const Kernels kernels_avx2 = table("avx2", &coded_avx2);
 }

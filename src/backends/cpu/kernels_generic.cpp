@@ -2,5 +2,5 @@
 #include "backends/cpu/kernels-inl.h"
 
 namespace fr::cpu {
-const Kernels kernels_generic = table("generic");
+const Kernels kernels_generic = table("generic", nullptr);
 }

@@ -17,7 +17,7 @@ struct Place {
   Place() = default;
   Place(const Product& p, int panel) {
     const int first = panel / p.group * p.group, left = p.panels - first;
-    begin = static_cast<const char*>(p.w) + packed_bytes(p.type, ptrdiff_t{first} * panel_cols, p.in);
+    begin = static_cast<const char*>(p.w) + panel / p.group * group_step(p.type, p.group, p.in);
     cols = ptrdiff_t{left < p.group ? left : p.group} * panel_cols;
     number = panel - first;
   }
@@ -56,7 +56,8 @@ struct FloatPanel {
   ptrdiff_t ld;
 };
 
-template <WeightType type_>
+// by_rows: a row of codes for every input; else words of several inputs (kernels.h).
+template <WeightType type_, bool by_rows>
 struct BlockPanel {
   static constexpr WeightType type = type_;
   static constexpr int block = block_inputs;
@@ -76,16 +77,22 @@ struct BlockPanel {
   ptrdiff_t row_step() const { return row_bytes(type, at.cols); }
   const char* scales(int b) const { return at.begin + block_offset(type, at.cols, b); }
   const char* row(int k) const {
-    return scales(k / block) + scale_bytes(type, at.cols) + k % block * row_step() +
+    const int first = by_rows ? k % block : k % block / inputs_per_word(type) * inputs_per_word(type);
+    return scales(k / block) + scale_bytes(type, at.cols) + first * row_step() +
            at.number * row_bytes(type, panel_cols);
   }
 
   struct Reader {
     F32 weights(int k, int v) const {
+      if constexpr (!by_rows) {
+        constexpr int words = panel_cols * 4;  // bytes
+        if constexpr (type == WeightType::q8_0) return byte_of_words(codes + k / 4 * words, v, k % 4);
+        return nibble_of_words(codes + k / 8 * words, v, k % 4 * 8 + k % 8 / 4 * 4);
+      }
       const char* at = codes + k * step;
       return type == WeightType::q8_0 ? load_bytes(at, v) : load_nibbles(at, v);
     }
-    const char* row(int k) const { return codes + k * step; }
+    const char* row(int k) const { return codes + k * step; }  // for prefetching
     F32 scale(int v) const {
       const char* from = panel.scales(first / block);
       if constexpr (type == WeightType::q4_k) return panel.halves(steps(), v) * panel.bytes(from, v);
@@ -141,9 +148,14 @@ template <class P>
 struct PanelType {
   using Panel = P;
 };
-// f(PanelType<P>) with the panels of a weight type.
+// f(PanelType<P>) with the panels of a weight type in groups of some size.
+template <WeightType type, class F>
+inline void with_blocks(int group, F f) {
+  if (group == 1) return f(PanelType<BlockPanel<type, false>>{});
+  f(PanelType<BlockPanel<type, true>>{});
+}
 template <class F>
-inline void with_panels(WeightType type, F f) {
+inline void with_panels(WeightType type, int group, F f) {
   switch (type) {
     case WeightType::f32:
       return f(PanelType<FloatPanel<WeightType::f32, float>>{});
@@ -152,11 +164,11 @@ inline void with_panels(WeightType type, F f) {
     case WeightType::bf16:
       return f(PanelType<FloatPanel<WeightType::bf16, Bf16>>{});
     case WeightType::q8_0:
-      return f(PanelType<BlockPanel<WeightType::q8_0>>{});
+      return with_blocks<WeightType::q8_0>(group, f);
     case WeightType::q4_0:
-      return f(PanelType<BlockPanel<WeightType::q4_0>>{});
+      return with_blocks<WeightType::q4_0>(group, f);
     case WeightType::q4_k:
-      return f(PanelType<BlockPanel<WeightType::q4_k>>{});
+      return with_blocks<WeightType::q4_k>(group, f);
   }
 }
 

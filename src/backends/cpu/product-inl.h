@@ -166,21 +166,6 @@ inline void blocked_panels(const Product& p, int first, int last) {
   }
 }
 
-// Bias, activation and gate of panels [first, last).
-inline void finish(const Product& p, int first, int last) {
-  if (p.bias == nullptr && p.gate == nullptr && p.act == Epilogue::none) return;
-  for (int t = 0; t < p.rows; ++t) {
-    float* y = p.y + t * p.ldy;
-    for (int c = first * panel_cols; c < last * panel_cols; c += lanes) {
-      F32 value = load(y + c);
-      if (p.bias != nullptr) value = value + load(p.bias + c);
-      value = apply(p.act, value);
-      if (p.gate != nullptr) value = value * load(p.gate + t * p.ld_gate + c);
-      store(y + c, value);
-    }
-  }
-}
-
 // At most R rows of a matrix with groups of one: panels stream from memory once, through all rows, several
 // panels side by side as far as the registers go (one stream alone does not use the whole bandwidth).
 template <int R, class P>
@@ -218,7 +203,8 @@ inline void typed_product(const Product& p, int first, int last) {
 }
 
 void product(const Product& p, int first, int last) {
-  with_panels(p.type, [&](auto type) { typed_product<typename decltype(type)::Panel>(p, first, last); });
+  with_panels(p.type, p.group,
+              [&](auto type) { typed_product<typename decltype(type)::Panel>(p, first, last); });
 }
 
 // y += x[index[i]] * (weight row index[i]) over `cols` columns, for i in [i, end), R rows at a time while the
@@ -260,10 +246,11 @@ inline int add_weight_rows(const float* x, const int* index, int i, int end, con
 }
 
 // The same for blocks, one after the other. A block of zeros would add nothing.
-template <WeightType type>
-inline int add_weight_rows(const float* x, const int* index, int i, int end, const BlockPanel<type>& panel,
-                           int cols, float* y) {
-  constexpr int block = BlockPanel<type>::block;
+template <WeightType type, bool by_rows>
+inline int add_weight_rows(const float* x, const int* index, int i, int end,
+                           const BlockPanel<type, by_rows>& panel, int cols, float* y) {
+  using Panel = BlockPanel<type, by_rows>;
+  constexpr int block = Panel::block;
   constexpr ptrdiff_t bytes = row_bytes(type, panel_cols);
   const auto end_of_block = [&](int from) {
     int to = from;
@@ -272,7 +259,7 @@ inline int add_weight_rows(const float* x, const int* index, int i, int end, con
   };
   for (int here = end_of_block(i); i < end;) {
     const int first = index[i] / block * block, next = end_of_block(here);
-    const F32 inputs = BlockPanel<type>::has_offsets ? block_sum(x + first) : set1(0.0f);
+    const F32 inputs = Panel::has_offsets ? block_sum(x + first) : set1(0.0f);
     for (int c = 0; c < cols / panel_cols; ++c) {
       for (int e = here; e < next; ++e) {
         if (c * bytes % cache_line == 0) prefetch(panel.row(index[e]) + c * bytes);
@@ -290,7 +277,7 @@ inline int add_weight_rows(const float* x, const int* index, int i, int end, con
 #pragma GCC unroll 8
       for (int v = 0; v < panel_vecs; ++v) {
         float* out = y + c * panel_cols + v * lanes;
-        store(out, Scales<BlockPanel<type>>(reader, v).add(load(out), sums[v], inputs));
+        store(out, Scales<Panel>(reader, v).add(load(out), sums[v], inputs));
       }
     }
     i = here;
@@ -336,7 +323,7 @@ inline void typed_sparse_product(const Product& p, int first, int last) {
 }
 
 void sparse_product(const Product& p, int first, int last) {
-  with_panels(p.type,
+  with_panels(p.type, p.group,
               [&](auto type) { typed_sparse_product<typename decltype(type)::Panel>(p, first, last); });
 }
 

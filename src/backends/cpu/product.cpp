@@ -1,10 +1,31 @@
 // Matrix products: how the work of one falls into items, and when zero inputs are left out.
 #include <algorithm>
+#include <limits>
 
 #include "backends/cpu/cpu_ops.h"
 
 namespace fr::cpu {
 namespace {
+
+// In which form a product takes its inputs.
+enum class Form : std::uint8_t { floats, codes, tiles };
+
+// What decides it: the number of rows, and what the kernels have for the matrix.
+struct Forms {
+  Forms(const Kernels& simd, const PackedMatrix& m)
+      : coded(simd.coded != nullptr && m.type >= WeightType::q8_0 && !m.sparse),
+        least_tiled(simd.tiles == nullptr || m.type == WeightType::f32 ? std::numeric_limits<int>::max()
+                    : coded                                            ? 17
+                    : m.sparse                                         ? 12
+                                                                       : 6) {}
+  Form of(int rows) const { return rows >= least_tiled ? Form::tiles : coded ? Form::codes : Form::floats; }
+  bool prepares() const { return coded || least_tiled < std::numeric_limits<int>::max(); }
+
+  bool coded;
+  // Rows from which on it pays to make tiles of the weights. With integer products and few rows, weights are
+  // still waited for; rows of a sparse matrix are left out while there are few.
+  int least_tiled;
+};
 
 // An item is some panels times one block of rows.
 struct ProductCommand {
@@ -14,6 +35,8 @@ struct ProductCommand {
   Extent extent;
   Operand x, bias, gate, y;
   Operand nonzero;  // lists of the inputs that are not zero; absent: they are not looked for
+  Forms forms;
+  Operand prepared;  // x in the form that the number of rows asks for; absent: it is always x itself
 
   int rows(const Frame& f) const { return f.count(extent); }
   // Panels per item: four stream better than one, and rows of a sparse matrix should be read in pieces of
@@ -25,6 +48,11 @@ struct ProductCommand {
     constexpr int least_rows = 48;
     const int enough = (4 * f.workers + units(f) - 1) / units(f);
     return std::clamp(rows(f) / least_rows, 1, enough);
+  }
+  // Where row block i begins; tiles have 16 rows, and go two by two.
+  int row_begin(const Frame& f, int i) const {
+    const int begin = static_cast<int>(std::int64_t{rows(f)} * i / row_blocks(f));
+    return i == row_blocks(f) || forms.of(rows(f)) != Form::tiles ? begin : begin / 32 * 32;
   }
   int items(const Frame& f) const { return rows(f) == 0 ? 0 : units(f) * row_blocks(f); }
 
@@ -56,14 +84,20 @@ struct ProductCommand {
             .ldy = y.stride,
             .tile = worker.scratch,
             .nonzero = nonzero ? list(f, first_row) : nullptr,
-            .ld_nonzero = nonzero.stride};
+            .ld_nonzero = nonzero.stride,
+            .codes = prepared ? reinterpret_cast<const char*>(f.at(prepared, first_row)) : nullptr,
+            .ld_codes = prepared.stride * static_cast<std::ptrdiff_t>(sizeof(float))};
   }
 
   void run(const Frame& f, const Worker& worker, int begin, int end) const {
-    const auto kernel = sparse(f) ? simd.sparse_product : simd.product;
-    const int all = rows(f), blocks = row_blocks(f), each = units(f);
+    const Form form = forms.of(rows(f));
+    const auto kernel = form == Form::tiles   ? simd.tiles->product
+                        : form == Form::codes ? simd.coded->product
+                        : sparse(f)           ? simd.sparse_product
+                                              : simd.product;
+    const int each = units(f);
     for (int block = begin / each; block * each < end; ++block) {
-      const int first_row = all * block / blocks, last_row = all * (block + 1) / blocks;
+      const int first_row = row_begin(f, block), last_row = row_begin(f, block + 1);
       const int first = std::max(begin - block * each, 0), last = std::min(end - block * each, each);
       kernel(fill(f, worker, first_row, last_row - first_row), first * unit(f),
              std::min(last * unit(f), m.panels));
@@ -91,18 +125,50 @@ Tensor list_nonzero(CpuOps& op, Tensor x) {
   return out;
 }
 
+// x in the other forms that the products of a matrix take, a row per row of x.
+Tensor prepare(CpuOps& op, Tensor x, WeightType type, const Forms& forms) {
+  constexpr int height = 16;  // of a tile
+  const int n = x.shape.d[2];
+  const std::ptrdiff_t bytes = std::max(forms.coded ? coded_bytes(n) : 0, tiled_bytes(type, n));
+  const Operand from = op.use(x);
+  const auto [out, to] = op.make({{1, 1, static_cast<int>(bytes / std::ptrdiff_t{sizeof(float)})}}, x.extent);
+  const auto rows = CpuOps::each_row(out);
+  op.add(
+      [=](const Frame& f) {
+        const Form form = forms.of(rows(f));
+        return form == Form::codes ? rows(f) : form == Form::tiles ? (rows(f) + height - 1) / height : 0;
+      },
+      [=, to = to, &simd = op.simd()](const Frame& f, const Worker&, int begin, int end) {
+        const auto at = [&](int row) { return reinterpret_cast<char*>(f.at(to, row)); };
+        const bool tiles = forms.of(rows(f)) == Form::tiles;
+        for (int i = begin; i < end; ++i) {
+          if (!tiles) {
+            simd.coded->encode(f.at(from, i), n, at(i));
+          } else {
+            const int row = i * height;
+            simd.tiles->prepare(f.at(from, row), from.stride, std::min(height, rows(f) - row), n,
+                                input_parts(type), at(row));
+          }
+        }
+      });
+  return out;
+}
+
 }  // namespace
 
 Tensor product(CpuOps& op, Tensor x, const Mat& w, Act act, Tensor bias, Tensor gate) {
   const PackedMatrix& m = op.matrix(w);
   FR_CHECK(m.data != nullptr && x.shape.d[1] == 1 && x.shape.d[2] == m.in);
   FR_CHECK(x.extent != Extent::one || x.shape.d[0] == 1);  // rows of other tensors are not padded to panels
+  const Forms forms(op.simd(), m);
   const Tensor lists = m.sparse ? list_nonzero(op, x) : Tensor{};
-  const Operand from = op.use(x), offset = op.use(bias), factor = op.use(gate), nonzero = op.use(lists);
+  const Tensor other_form = forms.prepares() ? prepare(op, x, m.type, forms) : Tensor{};
+  const Operand from = op.use(x), offset = op.use(bias), factor = op.use(gate), nonzero = op.use(lists),
+                prepared = op.use(other_form);
   const auto [out, y] = op.make({{1, 1, m.out}}, x.extent);
-  op.want_scratch(tile_floats);
-  const ProductCommand command{op.simd(), m,      static_cast<Epilogue>(act), x.extent, from, offset, factor,
-                               y,         nonzero};
+  op.want_scratch(op.simd().tiles != nullptr ? tile_scratch_floats : tile_floats);
+  const ProductCommand command{
+      op.simd(), m, static_cast<Epilogue>(act), x.extent, from, offset, factor, y, nonzero, forms, prepared};
   op.add([command](const Frame& f) { return command.items(f); },
          [command](const Frame& f, const Worker& worker, int begin, int end) {
            command.run(f, worker, begin, end);

@@ -10,7 +10,14 @@ namespace fr::cpu {
 std::vector<const Kernels*> tested_kernels() {
   std::vector<const Kernels*> all(supported_kernels().begin(), supported_kernels().end());
 #ifdef FR_HAVE_EMULATED_AVX512
+  static const Kernels amx = [] {
+    Kernels k = kernels_avx512_emulated;
+    k.name = "amx-emulated";
+    k.tiles = &tiles_amx_emulated;
+    return k;
+  }();
   all.push_back(&kernels_avx512_emulated);
+  all.push_back(&amx);
 #endif
   return all;
 }

@@ -51,6 +51,16 @@ inline F32 load_nibbles(const char* row, int v) {
   return {_mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srlv_epi32(words, shifts), _mm256_set1_epi32(15)))};
 }
 
+// Of vector v of words at `row`: byte j, signed; the nibble that begins at bit `shift`.
+inline F32 byte_of_words(const char* row, int v, int j) {
+  const __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(row + v * lanes * 4));
+  return {_mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_slli_epi32(words, 24 - 8 * j), 24))};
+}
+inline F32 nibble_of_words(const char* row, int v, int shift) {
+  const __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(row + v * lanes * 4));
+  return {_mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(words, shift), _mm256_set1_epi32(15)))};
+}
+
 inline __m256i lane_mask(int n) {  // all bits in the first n lanes
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
@@ -88,6 +98,11 @@ inline float sum(F32 a) {
   __m128 s = _mm_add_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
   s = _mm_add_ps(s, _mm_movehl_ps(s, s));
   return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+inline float largest(F32 a) {  // of numbers, no NaN
+  __m128 m = _mm_max_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
+  m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+  return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
 }
 inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 

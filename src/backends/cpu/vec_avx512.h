@@ -54,6 +54,17 @@ inline F32 load_nibbles(const char* row, int v) {
   return {_mm512_cvtepi32_ps(_mm512_and_si512(_mm512_srlv_epi32(words, shifts), _mm512_set1_epi32(15)))};
 }
 
+// Of vector v of words at `row`: byte j, signed; the nibble that begins at bit `shift`.
+inline F32 byte_of_words(const char* row, int v, int j) {
+  const __m512i words = _mm512_loadu_si512(row + v * lanes * 4);
+  return {_mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_sllv_epi32(words, _mm512_set1_epi32(24 - 8 * j)), 24))};
+}
+inline F32 nibble_of_words(const char* row, int v, int shift) {
+  const __m512i words = _mm512_loadu_si512(row + v * lanes * 4);
+  return {_mm512_cvtepi32_ps(
+      _mm512_and_si512(_mm512_srlv_epi32(words, _mm512_set1_epi32(shift)), _mm512_set1_epi32(15)))};
+}
+
 inline uint16_t lane_mask(int n) { return static_cast<uint16_t>((1u << n) - 1); }
 inline F32 load_first(const float* p, int n) { return {_mm512_maskz_loadu_ps(lane_mask(n), p)}; }
 inline void store_first(float* p, F32 a, int n) { _mm512_mask_storeu_ps(p, lane_mask(n), a.v); }
@@ -86,6 +97,8 @@ inline F32 if_less(F32 a, F32 b, F32 yes, F32 no) {
 // Bit i is set if lane i is not zero.
 inline unsigned nonzero_bits(F32 a) { return _mm512_cmp_ps_mask(a.v, _mm512_setzero_ps(), _CMP_NEQ_UQ); }
 inline float sum(F32 a) { return _mm512_reduce_add_ps(a.v); }
+inline float largest(F32 a) { return _mm512_reduce_max_ps(a.v); }  // of numbers, no NaN
+inline void prefetch_far(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1); }
 inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 
 }  // namespace

@@ -64,6 +64,14 @@ inline F32 load_nibbles(const char* row, int v) {
   return {__builtin_convertvector((Ints)(load_as<Words>(row) >> (4 * v) & 15u), Floats)};
 }
 
+// Of vector v of words at `row`: byte j, signed; the nibble that begins at bit `shift`.
+inline F32 byte_of_words(const char* row, int v, int j) {
+  return {__builtin_convertvector(load_as<Ints>(row + v * lanes * 4) << (24 - 8 * j) >> 24, Floats)};
+}
+inline F32 nibble_of_words(const char* row, int v, int shift) {
+  return {__builtin_convertvector((Ints)(load_as<Words>(row + v * lanes * 4) >> shift & 15u), Floats)};
+}
+
 inline F32 load_first(const float* p, int n) {
   Floats v{};
   __builtin_memcpy(&v, p, static_cast<size_t>(n) * sizeof(float));

@@ -1,0 +1,193 @@
+// Products of integers (CodedKernels), written once over the vocabulary of FR_DOT_HEADER. The sum over a
+// block of 32 inputs is exact; an output adds its blocks' sums, times the scales of weights and inputs, in
+// order.
+#pragma once
+#include FR_DOT_HEADER
+
+#include "backends/cpu/kernels.h"
+
+// After the vectors:
+#include "backends/cpu/finish-inl.h"
+
+namespace fr::cpu {
+namespace {
+
+inline constexpr int panel_vecs = panel_cols / lanes;
+inline constexpr ptrdiff_t word_row = panel_cols * 4;  // bytes: one word for every column of a panel
+
+void encode(const float* x, int n, char* to) {
+  auto* scales = reinterpret_cast<float*>(to + n);
+  auto* sums = reinterpret_cast<int32_t*>(scales + n / block_inputs);
+  auto* scaled_sums = reinterpret_cast<float*>(sums + n / block_inputs);
+  for (int b = 0; b < n / block_inputs; ++b) {
+    constexpr int vecs = block_inputs / lanes;
+    F32 v[vecs], top = set1(0.0f), check = top;
+    for (int i = 0; i < vecs; ++i) {
+      v[i] = load(x + b * block_inputs + i * lanes);
+      top = max(top, abs(v[i]));
+      check = fma(v[i], set1(0.0f), check);  // NaN if an input is NaN or infinite: the scale then is NaN
+    }
+    const float most = largest(top);
+    const F32 inverse = set1(most > 1e-37f ? 127.0f / most : 0.0f);
+    for (int i = 0; i < vecs; ++i) v[i] = v[i] * inverse;
+    scales[b] = (most > 1e-37f ? most / 127.0f : 0.0f) + sum(check);
+    sums[b] = store_codes(v, to + b * block_inputs);
+    scaled_sums[b] = scales[b] * static_cast<float>(sums[b]);
+  }
+}
+
+template <bool first, class A, class B>
+struct Choose {
+  using Type = A;
+};
+template <class A, class B>
+struct Choose<false, A, B> {
+  using Type = B;
+};
+template <bool first, class A, class B>
+using Either = typename Choose<first, A, B>::Type;
+
+// One panel of a matrix in groups of one.
+template <WeightType type_>
+struct CodedPanel {
+  static constexpr WeightType type = type_;
+  static constexpr bool bytes = type == WeightType::q8_0;
+  static constexpr int words = block_inputs / inputs_per_word(type);  // word rows of a block
+  using Weights = Either<bytes, Bytes, Nibbles>;
+  using Sum = Either<bytes, ByteSum, NibbleSum>;
+  using Inputs = Either<bytes, ByteInputs, NibbleInputs>;
+
+  CodedPanel(const Product& p, int panel)
+      : begin(static_cast<const char*>(p.w) + panel * group_step(type, 1, p.in)) {}
+  const char* scales(int b) const { return begin + block_offset(type, panel_cols, b); }
+  const char* codes(int b) const { return scales(b) + scale_bytes(type, panel_cols); }
+  static F32 halves(const char* row, int v) { return load_weights(reinterpret_cast<const Half*>(row), v); }
+  const char* step(int b) const {
+    return scales(b / blocks_per_step * blocks_per_step) - step_bytes(type, panel_cols);
+  }
+  F32 scale(int b, int v) const {
+    if constexpr (type == WeightType::q4_k) return halves(step(b), v) * load_bytes(scales(b), v);
+    return halves(scales(b), v);
+  }
+  F32 min(int b, int v) const {  // of q4_k
+    return halves(step(b) + 2 * panel_cols, v) * load_bytes(scales(b) + panel_cols, v);
+  }
+  // What the sum of a block begins with: q4_0's codes stand for what is 8 below.
+  static int start(int codes) { return type == WeightType::q4_0 ? -8 * codes : bytes ? codes : 0; }
+
+  const char* begin;
+};
+
+// Inputs of a row in 8 bits.
+struct CodedRow {
+  CodedRow() = default;
+  CodedRow(const char* row, int in)
+      : codes(row),
+        scales(reinterpret_cast<const float*>(row + in)),
+        sums(reinterpret_cast<const int32_t*>(scales + in / block_inputs)),
+        scaled_sums(reinterpret_cast<const float*>(sums + in / block_inputs)) {}
+  const char* codes;
+  const float* scales;
+  const int32_t* sums;
+  const float* scaled_sums;
+};
+
+// y[R][V vectors of columns, from vector v0 on] (+)= block b of the inputs of R rows times the panel's. Lines
+// `ahead` bytes further are prefetched, unless it is 0.
+template <int R, int V, class P>
+inline void dot_block(const CodedRow* x, const P& panel, int b, int v0, float* y, ptrdiff_t ldy,
+                      ptrdiff_t ahead) {
+  const char* const codes = panel.codes(b);
+  typename P::Sum sums[R][V];
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) sums[r][v] = typename P::Sum(P::start(x[r].sums[b]));
+  }
+#pragma GCC unroll 8
+  for (int g = 0; g < P::words; ++g) {
+    const char* const row = codes + g * word_row;
+    if (ahead > 0) {
+      prefetch(row + ahead);
+      prefetch(row + ahead + 64);
+    }
+    typename P::Weights w[V];
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) w[v] = typename P::Weights(row + (v0 + v) * lanes * 4);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      const typename P::Inputs inputs(x[r].codes + b * block_inputs + g * inputs_per_word(P::type));
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) sums[r][v].add(w[v], inputs);
+    }
+  }
+#pragma GCC unroll 8
+  for (int v = 0; v < V; ++v) {
+    const F32 scale = panel.scale(b, v0 + v);
+    F32 min = scale;
+    if constexpr (P::type == WeightType::q4_k) min = panel.min(b, v0 + v);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      float* const out = y + r * ldy + (v0 + v) * lanes;
+      F32 total = b > 0 ? load(out) : set1(0.0f);
+      total = fma(sums[r][v].value(), scale * set1(x[r].scales[b]), total);
+      if constexpr (P::type == WeightType::q4_k) total = total - min * set1(x[r].scaled_sums[b]);
+      store(out, total);
+    }
+  }
+}
+
+// dot_block for 1 <= rows <= R and all columns of the panel.
+template <int R, class P>
+inline void dot_rows_of(int rows, const CodedRow* x, const P& panel, int b, float* y, ptrdiff_t ldy,
+                        ptrdiff_t ahead) {
+  if constexpr (R > 1) {
+    if (rows < R) return dot_rows_of<R - 1>(rows, x, panel, b, y, ldy, ahead);
+  }
+  constexpr int V = R == 1 ? panel_vecs : dot_vecs;
+#pragma GCC unroll 8
+  for (int v = 0; v < panel_vecs; v += V) dot_block<R, V>(x, panel, b, v, y, ldy, v == 0 ? ahead : 0);
+}
+
+// A few rows, for which weights stream from memory: several panels in turns, since one stream alone does not
+// use the whole bandwidth. With many rows, weights go through them in parts that the first-level cache holds.
+template <class P>
+inline void coded_panels(const Product& p, int first, int last) {
+  const bool few = p.rows <= dot_rows;
+  const int blocks = p.in / block_inputs, part = few ? 1 : 16, streams = few ? 4 : 1;
+  constexpr ptrdiff_t ahead = 1088;  // a block of int8, nearly two of int4
+  for (int i = first; i < last; i += streams) {
+    const int end = last - i < streams ? last : i + streams;
+    for (int b0 = 0; b0 < blocks; b0 += part) {
+      const int b1 = blocks - b0 < part ? blocks : b0 + part;
+      for (int t = 0; t < p.rows; t += dot_rows) {
+        const int rows = p.rows - t < dot_rows ? p.rows - t : dot_rows;
+        CodedRow x[dot_rows];
+        for (int r = 0; r < rows; ++r) x[r] = CodedRow(p.codes + (t + r) * p.ld_codes, p.in);
+        for (int panel = i; panel < end; ++panel) {
+          const P weights(p, panel);
+          float* y = p.y + t * p.ldy + panel * panel_cols;
+          for (int b = b0; b < b1; ++b)
+            dot_rows_of<dot_rows>(rows, x, weights, b, y, p.ldy, t == 0 ? ahead : 0);
+        }
+      }
+    }
+  }
+  finish(p, first, last);
+}
+
+void coded_product(const Product& p, int first, int last) {
+  switch (p.type) {
+    case WeightType::q8_0:
+      return coded_panels<CodedPanel<WeightType::q8_0>>(p, first, last);
+    case WeightType::q4_0:
+      return coded_panels<CodedPanel<WeightType::q4_0>>(p, first, last);
+    case WeightType::q4_k:
+      return coded_panels<CodedPanel<WeightType::q4_k>>(p, first, last);
+    default:
+      return;  // plain numbers are never coded
+  }
+}
+
+}  // namespace
+}  // namespace fr::cpu

@@ -1,0 +1,3 @@
+#include "backends/cpu/emulated_avx512.h"
+// After it:
+#include "backends/cpu/coded_vnni.cpp"

@@ -1,0 +1,86 @@
+// Sums of products of weights and inputs in 8 bits, 8 columns at a time: AVX2. The vocabulary of coded-inl.h
+// beside vec_avx2.h.
+//   Bytes, Nibbles   a vector of words of weights: 4 inputs of a column each, or 8
+//   ByteSum, NibbleSum   for every column the sum over a block of weight times input; add() takes the codes
+//   of
+//                        the inputs of one word, value() is exact
+#pragma once
+#include "backends/cpu/vec_avx2.h"
+
+namespace fr::cpu {
+namespace {
+
+inline constexpr int dot_rows = 4, dot_vecs = 2;  // rows and vectors of columns whose sums stay in registers
+
+inline __m256i four_codes(const char* x) {
+  int32_t word;
+  __builtin_memcpy(&word, x, sizeof word);
+  return _mm256_set1_epi32(word);
+}
+
+struct ByteInputs {
+  explicit ByteInputs(const char* x) : codes(four_codes(x)) {}
+  __m256i codes;
+};
+struct NibbleInputs {
+  explicit NibbleInputs(const char* x) : low(four_codes(x)), high(four_codes(x + 4)) {}
+  __m256i low, high;
+};
+
+// The multiplication takes unsigned times signed bytes: |w| times x with the sign of w. Two of these
+// products, of at most 128 x 127 each, fit into 16 bits.
+struct Bytes {
+  Bytes() = default;
+  explicit Bytes(const char* p)
+      : w(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))), magnitude(_mm256_abs_epi8(w)) {}
+  __m256i w, magnitude;
+};
+struct ByteSum {
+  explicit ByteSum(int = 0) : total(_mm256_setzero_si256()) {}
+  void add(const Bytes& b, const ByteInputs& x) {
+    const __m256i pairs = _mm256_maddubs_epi16(b.magnitude, _mm256_sign_epi8(x.codes, b.w));
+    total = _mm256_add_epi32(total, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  }
+  F32 value() const { return {_mm256_cvtepi32_ps(total)}; }
+  __m256i total;
+};
+
+// A block's sum of pairs stays below 8 x 2 x 15 x 127 = 30480: it fits into 16 bits until the end.
+struct Nibbles {
+  Nibbles() = default;
+  explicit Nibbles(const char* p) {
+    const __m256i w = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    low = _mm256_and_si256(w, _mm256_set1_epi8(15));
+    high = _mm256_and_si256(_mm256_srli_epi16(w, 4), _mm256_set1_epi8(15));
+  }
+  __m256i low, high;
+};
+struct NibbleSum {
+  explicit NibbleSum(int start = 0) : first(_mm256_set1_epi32(start)), pairs(_mm256_setzero_si256()) {}
+  void add(const Nibbles& n, const NibbleInputs& x) {
+    pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(n.low, x.low));
+    pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(n.high, x.high));
+  }
+  F32 value() const {
+    return {_mm256_cvtepi32_ps(_mm256_add_epi32(first, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))))};
+  }
+  __m256i first, pairs;
+};
+
+// 32 inputs, already scaled, as codes; returns their sum.
+inline int store_codes(const F32* scaled, char* to) {
+  __m256i c[4], total = _mm256_setzero_si256();
+  for (int i = 0; i < 4; ++i) {
+    c[i] = _mm256_cvtps_epi32(scaled[i].v);
+    total = _mm256_add_epi32(total, c[i]);
+  }
+  const __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(c[0], c[1]), _mm256_packs_epi32(c[2], c[3]));
+  const __m256i in_order = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), in_order);
+  __m128i s = _mm_add_epi32(_mm256_castsi256_si128(total), _mm256_extracti128_si256(total, 1));
+  s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
+  return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
+}
+
+}  // namespace
+}  // namespace fr::cpu
