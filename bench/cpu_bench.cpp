@@ -95,7 +95,12 @@ void product(benchmark::State& state, const Kernels& simd, WeightType type, Shap
                     s.in + 1,
                     codes.data(),
                     coded_bytes(s.in)};
-    (coded ? simd.coded->product : s.zeros > 0 ? simd.sparse_product : simd.product)(p, 0, panels);
+    const auto run = coded && s.group > 1 ? simd.coded->rows_product
+                     : coded              ? simd.coded->product
+                     : s.zeros > 0        ? simd.sparse_product
+                                          : simd.product;
+    const int unit = s.group == 1 ? panels : coded ? 8 : 4;  // as product.cpp cuts the work
+    for (int panel = 0; panel < panels; panel += unit) run(p, panel, panel + unit);
     benchmark::ClobberMemory();
   }
   state.SetBytesProcessed(static_cast<std::int64_t>(static_cast<std::size_t>(state.iterations()) * bytes));
@@ -133,6 +138,20 @@ const bool registered = [] {
             [=](benchmark::State& state) {
               product(state, *k, type, {rows, 2048, 2048, 1, 0}, true);
             });
+      }
+      for (const double zeros : {0.02, 0.86}) {
+        if (k->coded == nullptr) continue;
+        for (const auto& [name, type] : {std::pair{"q8_0", WeightType::q8_0}, {"q4_k", WeightType::q4_k}}) {
+          add(std::string(name) + "_8192x2048_" + std::to_string(zeros).substr(2, 2) + "%_zeros", type,
+              {rows, 8192, 2048, 32, zeros});
+          benchmark::RegisterBenchmark(
+              (isa + "/" + name + "_8192x2048_" + std::to_string(zeros).substr(2, 2) +
+               "%_zeros_coded/rows:" + std::to_string(rows))
+                  .c_str(),
+              [=](benchmark::State& state) {
+                product(state, *k, type, {rows, 8192, 2048, 32, zeros}, true);
+              });
+        }
       }
       add("fp16_8192x2048_86%_zeros", WeightType::f16, {rows, 8192, 2048, 32, 0.86});
     }

@@ -238,11 +238,7 @@ int run_bench(int argc, char** argv) {
     usage("both a model and --shape were given (frwkv bench): give one");
 
   options.path = model_path(model.model, model.offline);
-  options.load.strategy = model.strategy;
-  options.load.vocab = model.vocab;
-  options.load.state = model.state;
-  options.load.deterministic = model.deterministic;
-  options.load.exact_activations = model.exact_activations;
+  copy_options(model, options.load);
   // A hasty run measures the machine hastily too.
   const double effort = std::clamp(options.seconds, 0.05, 1.0);
   options.limits.bytes = static_cast<std::size_t>(static_cast<double>(options.limits.bytes) * effort);

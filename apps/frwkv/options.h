@@ -19,6 +19,15 @@ struct ModelOptions {
   bool exact_activations = false;
   bool offline = false;
 };
+// For what loads without the C API; threads are the command's own business.
+template <class LoadOptions>
+void copy_options(const ModelOptions& from, LoadOptions& to) {
+  to.strategy = from.strategy;
+  to.vocab = from.vocab;
+  to.state = from.state;
+  to.deterministic = from.deterministic;
+  to.exact_activations = from.exact_activations;
+}
 
 struct TemplateOptions {
   std::string name, think, system;

@@ -90,9 +90,7 @@ int run_perplexity(int argc, char** argv) {
   options.path = model_path(a.model.model, a.model.offline);
   options.other_path = model_path(a.other, a.model.offline);
   options.other_strategy = a.other_strategy;
-  options.load.strategy = a.model.strategy;
-  options.load.vocab = a.model.vocab;
-  options.load.state = a.model.state;
+  copy_options(a.model, options.load);
   options.load.threads = a.model.threads;
   ProgressBar bar;
   options.load.progress = [&bar](std::string_view step, std::uint64_t done, std::uint64_t total) {

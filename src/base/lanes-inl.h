@@ -15,6 +15,7 @@ namespace {
 constexpr int lanes = 8;
 typedef float Floats __attribute__((vector_size(32)));
 typedef int32_t Ints __attribute__((vector_size(32)));
+typedef uint32_t Bits __attribute__((vector_size(32)));
 typedef int16_t Shorts __attribute__((vector_size(32)));  // two in every lane
 typedef uint16_t Halves __attribute__((vector_size(16)));
 typedef uint8_t Bytes __attribute__((vector_size(32)));  // four in every lane
@@ -152,7 +153,8 @@ Ints widened(Halves x) { return __builtin_convertvector(x, Ints); }
 // What base/dtype.h does with one number, but for the bits of NaNs.
 Ints to_half(Floats x) {
   const Ints u = as_ints(x), sign = (u >> 16) & 0x8000, a = u & 0x7fffffff;
-  const Ints normal = (a + 0xfff + ((a >> 13) & 1) - 0x38000000) >> 13;
+  const Bits rounded = reinterpret_cast<Bits>(a) + 0xfffu + ((reinterpret_cast<Bits>(a) >> 13) & 1u);
+  const Ints normal = reinterpret_cast<Ints>((rounded - 0x38000000u) >> 13);
   const Ints subnormal = as_ints(as_floats(a) + set1(0.5f)) - 0x3f000000;
   const Ints finite = select(less(a, set1(0x38800000)), subnormal, normal);
   const Ints out = select(less(a, set1(0x477ff000)), finite, set1(0x7c00));
@@ -165,9 +167,10 @@ Floats from_half(Ints h) {
   return as_floats(sign | select(less(a, set1(0x400)), as_ints(subnormal), normal));
 }
 Ints to_bf16(Floats x) {
-  const Ints u = as_ints(x), high = (u >> 16) & 0xffff;
-  const Ints rounded = ((u + 0x7fff + (high & 1)) >> 16) & 0xffff;
-  return select(less(set1(0x7f800000), u & 0x7fffffff), high | 0x40, rounded);
+  const Bits u = reinterpret_cast<Bits>(x), high = u >> 16;
+  const Bits rounded = (u + 0x7fffu + (high & 1u)) >> 16;
+  return select(less(set1(0x7f800000), as_ints(x) & 0x7fffffff), reinterpret_cast<Ints>(high | 0x40u),
+                reinterpret_cast<Ints>(rounded));
 }
 Floats from_bf16(Ints h) { return as_floats(h << 16); }
 

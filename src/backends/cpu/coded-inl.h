@@ -36,26 +36,15 @@ void encode(const float* x, int n, char* to) {
   }
 }
 
-template <bool first, class A, class B>
-struct Choose {
-  using Type = A;
-};
-template <class A, class B>
-struct Choose<false, A, B> {
-  using Type = B;
-};
-template <bool first, class A, class B>
-using Either = typename Choose<first, A, B>::Type;
-
 // One panel of a matrix in groups of one.
 template <WeightType type_>
 struct CodedPanel {
   static constexpr WeightType type = type_;
   static constexpr bool bytes = type == WeightType::q8_0;
   static constexpr int words = block_inputs / inputs_per_word(type);  // word rows of a block
-  using Weights = Either<bytes, Bytes, Nibbles>;
-  using Sum = Either<bytes, ByteSum, NibbleSum>;
-  using Inputs = Either<bytes, ByteInputs, NibbleInputs>;
+  using Weights = typename Choose<bytes, Bytes, Nibbles>::Type;
+  using Sum = typename Choose<bytes, ByteSum, NibbleSum>::Type;
+  using Inputs = typename Choose<bytes, ByteInputs, NibbleInputs>::Type;
 
   CodedPanel(const Product& p, int panel)
       : begin(static_cast<const char*>(p.w) + panel * group_step(type, 1, p.in)) {}

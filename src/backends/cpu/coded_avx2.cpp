@@ -2,5 +2,5 @@
 #include "backends/cpu/coded-inl.h"
 
 namespace fr::cpu {
-const CodedKernels coded_avx2{&encode, &coded_product};
+const CodedKernels coded_avx2{&encode, &coded_product, &coded_rows_avx2};
 }  // namespace fr::cpu

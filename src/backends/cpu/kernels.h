@@ -29,8 +29,7 @@ constexpr int stored_column(WeightType type, int c) {
 // Codes lie in one of two orders. In groups of one panel, which integer products read, four inputs (of 4-bit
 // codes: eight) stand together: for every column a 32-bit word, byte j of which has input j, or as its low
 // half input j and as its high half input 4 + j. In wider groups every input has a row of its own, so that it
-// can be left out; codes of 4 bits then lie in four words for 32 columns: column c is nibble c / 4 of word c
-// % 4, so that a shift and a mask make vectors of any length.
+// can be left out; of 4-bit codes, byte c of a panel's 16 has column c and, as its high half, column 16 + c.
 static constexpr ptrdiff_t row_bytes(WeightType t, ptrdiff_t cols) {
   switch (t) {
     case WeightType::f32:
@@ -116,14 +115,27 @@ struct HeadOut {
   float* out;
 };
 
-// Products of integers: weights in blocks, groups of one panel, times inputs in 8 bits. The sums of blocks
+// A if first, else B.
+template <bool first, class A, class B>
+struct Choose {
+  using Type = A;
+};
+template <class A, class B>
+struct Choose<false, A, B> {
+  using Type = B;
+};
+
+// Products of integers: weights in blocks times inputs in 8 bits. The sums of blocks
 // are exact, and scaled in order: results have the same bits for any number of rows.
 struct CodedKernels {
   // x[n], a multiple of 32, to coded_bytes(n) bytes; each block is scaled to its largest magnitude.
   void (*encode)(const float* x, int n, char* to);
-  // Panels [first, last).
+  // Panels [first, last), in groups of one.
   void (*product)(const Product& p, int first, int last);
+  // In groups of several: reads only the rows that p.nonzero lists.
+  void (*rows_product)(const Product& p, int first, int last);
 };
+void coded_rows_avx2(const Product& p, int first, int last);  // x86-64 with AVX2, AVX-512 included
 // Products of bf16 numbers, with float sums, for many rows; results depend on how many. Not for f32 weights.
 struct TileKernels {
   // Up to 16 rows of x as tiles, of as many bytes as rows times tiled_bytes(type, in); parts:

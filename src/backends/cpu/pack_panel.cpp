@@ -28,10 +28,11 @@ void write_rows(const Target& t, int k, int count, const Pointers& columns) {
   (bytes_of(t.type) == 4 ? transpose<4> : transpose<2>)(stored.data(), panel_cols, count, t.row(k), step);
 }
 
-// Into the cache: inputs [k, k + count) of one output, or as many as there are. A panel is read a part of
-// every row at a time, which a processor does not foresee.
+// Into the cache: inputs [k, k + count) of one output, or as many as there are; after the last, the first
+// ones of the next panel. A panel is read a part of every row at a time, which a processor does not foresee.
 void prefetch(const TensorView& w, std::int64_t out, std::int64_t k, int count) {
-  if (!is_float_dtype(w.dtype) || w.stride[1] != 1) return;
+  if (k >= w.shape[1]) out += panel_cols, k = 0;
+  if (out >= w.shape[0] || !is_float_dtype(w.dtype) || w.stride[1] != 1) return;
   const auto size = static_cast<std::int64_t>(dtype_size(w.dtype));
   const std::byte* from = w.data + (out * w.stride[0] + k) * size;
   const std::int64_t bytes = std::min<std::int64_t>(count, w.shape[1] - k) * size;
@@ -135,14 +136,14 @@ void write_code_rows(const Target& t, std::byte* to, const Codes& codes) {
     for (std::size_t c = 0; c < panel_cols; ++c) columns[c] = reinterpret_cast<const std::byte*>(codes[c]);
     return transpose<1>(columns.data(), panel_cols, block_inputs, to, step);
   }
-  std::uint8_t both[panel_cols / 2][block_inputs];  // byte i of a row: columns c and c + 4
-  for (int i = 0; i < panel_cols / 2; ++i) {
-    const int c = i / 4 + 8 * (i % 4);
+  constexpr int half = panel_cols / 2;
+  std::uint8_t both[half][block_inputs];
+  for (int c = 0; c < half; ++c) {
     for (int k = 0; k < block_inputs; ++k)
-      both[i][k] = static_cast<std::uint8_t>(codes[c][k] | codes[c + 4][k] << 4);
-    columns[static_cast<std::size_t>(i)] = reinterpret_cast<const std::byte*>(both[i]);
+      both[c][k] = static_cast<std::uint8_t>(codes[c][k] | codes[c + half][k] << 4);
+    columns[static_cast<std::size_t>(c)] = reinterpret_cast<const std::byte*>(both[c]);
   }
-  transpose<1>(columns.data(), panel_cols / 2, block_inputs, to, step);
+  transpose<1>(columns.data(), half, block_inputs, to, step);
 }
 
 // Blocks [b, b + ...) of every column, one step of q4_k or one block of another type.

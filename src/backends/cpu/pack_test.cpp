@@ -121,8 +121,8 @@ void put_code(const PackedMatrix& m, const Place& p, std::byte* rows, int k, int
   } else if (wide) {
     byte = k * row_bytes(m.type, p.cols) + p.first + c;
   } else {
-    byte = k * row_bytes(m.type, p.cols) + p.first / 2 + c % 4 * 4 + c / 8;
-    shift = c / 4 % 2 * 4;
+    byte = k * row_bytes(m.type, p.cols) + p.first / 2 + c % 16;
+    shift = c / 16 * 4;
   }
   rows[byte] |= static_cast<std::byte>(code << shift);
 }

@@ -13,10 +13,10 @@ enum class Form : std::uint8_t { floats, codes, tiles };
 // What decides it: the number of rows, and what the kernels have for the matrix.
 struct Forms {
   Forms(const Kernels& simd, const PackedMatrix& m)
-      : coded(simd.coded != nullptr && m.type >= WeightType::q8_0 && !m.sparse),
+      : coded(simd.coded != nullptr && m.type >= WeightType::q8_0),
         least_tiled(simd.tiles == nullptr || m.type == WeightType::f32 ? std::numeric_limits<int>::max()
-                    : coded                                            ? 17
                     : m.sparse                                         ? 12
+                    : coded                                            ? 17
                                                                        : 6) {}
   Form of(int rows) const { return rows >= least_tiled ? Form::tiles : coded ? Form::codes : Form::floats; }
   bool prepares() const { return coded || least_tiled < std::numeric_limits<int>::max(); }
@@ -41,7 +41,10 @@ struct ProductCommand {
   int rows(const Frame& f) const { return f.count(extent); }
   // Panels per item: four stream better than one, and rows of a sparse matrix should be read in pieces of
   // some cache lines; but there must be work for all.
-  int unit(const Frame& f) const { return m.sparse || m.panels >= 16 * f.workers ? 4 : 1; }
+  int unit(const Frame& f) const {
+    if (m.sparse && m.type >= WeightType::q8_0 && m.panels >= 16 * f.workers) return 8;
+    return m.sparse || m.panels >= 16 * f.workers ? 4 : 1;
+  }
   int units(const Frame& f) const { return (m.panels + unit(f) - 1) / unit(f); }
   // One block of rows unless there are too few panels for the workers.
   int row_blocks(const Frame& f) const {
@@ -92,7 +95,7 @@ struct ProductCommand {
   void run(const Frame& f, const Worker& worker, int begin, int end) const {
     const Form form = forms.of(rows(f));
     const auto kernel = form == Form::tiles   ? simd.tiles->product
-                        : form == Form::codes ? simd.coded->product
+                        : form == Form::codes ? (m.sparse ? simd.coded->rows_product : simd.coded->product)
                         : sparse(f)           ? simd.sparse_product
                                               : simd.product;
     const int each = units(f);

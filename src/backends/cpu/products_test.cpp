@@ -175,18 +175,50 @@ TEST_P(ProductsTest, ProductsOfIntegers) {
   }
 }
 
+// Rows of weights that meet zeros are left out; a row of inputs gives the same bits alone and beside others.
+TEST_P(ProductsTest, RowsOfIntegers) {
+  if (simd().coded == nullptr) GTEST_SKIP() << "no products of integers";
+  for (const DType type : {DType::q8_0, DType::q4_0, DType::q4_k}) {
+    for (const int rows : {1, 2, 5, 70}) {
+      for (const double zeros : {0.0, 0.3, 0.9, 1.0}) {
+        for (const int group : {2, 32}) {
+          Sample s(type, rows, 300, 170, group, zeros);
+          const std::vector<char> codes = encode(*simd().coded, s);
+          for (int t = 0; t < rows; ++t)
+            simd().nonzero(s.p.x + t * s.ldx, s.in, s.lists.data() + t * (s.in + 1));
+          simd().coded->rows_product(s.p, 0, 1);
+          simd().coded->rows_product(s.p, 1, s.panels);
+          EXPECT_LE(s.worst_error(1), 5e-6)
+              << dtype_name(type) << " " << rows << " rows, " << zeros << " zeros";
+          Sample last(type, rows, 300, 170, group, zeros);
+          last.p.codes = codes.data() + (rows - 1) * s.p.ld_codes;
+          last.p.ld_codes = s.p.ld_codes;
+          last.p.nonzero = s.lists.data() + (rows - 1) * (s.in + 1);
+          last.p.gate += (rows - 1) * last.ldy;
+          last.p.rows = 1;
+          simd().coded->rows_product(last.p, 0, last.panels);
+          EXPECT_EQ(last.row(0), s.row(rows - 1)) << "alone";
+        }
+      }
+    }
+  }
+}
+
 // The largest codes do not overflow what sums them.
 TEST_P(ProductsTest, ProductsOfTheLargestIntegers) {
   if (simd().coded == nullptr) GTEST_SKIP() << "no products of integers";
   for (const DType type : {DType::q8_0, DType::q4_0, DType::q4_k}) {
-    Sample s(type, 2, 512, 32, 1);
-    for (std::size_t i = 0; i < s.values.size(); ++i) s.values[i] = i % 64 < 32 ? -1.0f : 1.0f;
-    s.store(type, 1);
-    s.p.w = s.bits.data();
-    for (std::size_t i = 0; i < s.x.size(); ++i) s.x[i] = i % 128 < 64 ? 1.0f : -1.0f;
-    const std::vector<char> codes = encode(*simd().coded, s);
-    simd().coded->product(s.p, 0, s.panels);
-    EXPECT_LE(s.worst_error(1), 5e-6) << dtype_name(type);
+    for (const int group : {1, 2}) {
+      Sample s(type, 2, 512, 64, group);
+      for (std::size_t i = 0; i < s.values.size(); ++i) s.values[i] = i % 64 < 32 ? -1.0f : 1.0f;
+      s.store(type, group);
+      s.p.w = s.bits.data();
+      for (std::size_t i = 0; i < s.x.size(); ++i) s.x[i] = i % 128 < 64 ? 1.0f : -1.0f;
+      const std::vector<char> codes = encode(*simd().coded, s);
+      for (int t = 0; t < 2; ++t) simd().nonzero(s.p.x + t * s.ldx, s.in, s.lists.data() + t * (s.in + 1));
+      (group == 1 ? simd().coded->product : simd().coded->rows_product)(s.p, 0, s.panels);
+      EXPECT_LE(s.worst_error(1), 5e-6) << dtype_name(type);
+    }
   }
 }
 

@@ -45,10 +45,10 @@ inline F32 load_bytes(const char* row, int v) {
   return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes))};
 }
 inline F32 load_nibbles(const char* row, int v) {
-  const __m256i words = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(row)));
-  const __m256i shifts =
-      _mm256_add_epi32(_mm256_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4), _mm256_set1_epi32(8 * v));
-  return {_mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srlv_epi32(words, shifts), _mm256_set1_epi32(15)))};
+  const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(row + v % 2 * lanes));
+  const __m256i words = _mm256_cvtepu8_epi32(bytes);
+  return {_mm256_cvtepi32_ps(v < 2 ? _mm256_and_si256(words, _mm256_set1_epi32(15))
+                                   : _mm256_srli_epi32(words, 4))};
 }
 
 // Of vector v of words at `row`: byte j, signed; the nibble that begins at bit `shift`.

@@ -48,10 +48,9 @@ inline F32 load_bytes(const char* row, int v) {
   return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes))};
 }
 inline F32 load_nibbles(const char* row, int v) {
-  const __m512i words = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(row)));
-  const __m512i shifts = _mm512_add_epi32(
-      _mm512_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12), _mm512_set1_epi32(16 * v));
-  return {_mm512_cvtepi32_ps(_mm512_and_si512(_mm512_srlv_epi32(words, shifts), _mm512_set1_epi32(15)))};
+  const __m512i words = _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(row)));
+  return {_mm512_cvtepi32_ps(
+      _mm512_and_si512(v < 1 ? words : _mm512_srli_epi32(words, 4), _mm512_set1_epi32(15)))};
 }
 
 // Of vector v of words at `row`: byte j, signed; the nibble that begins at bit `shift`.

@@ -61,7 +61,8 @@ inline F32 load_bytes(const char* row, int v) {
   return {__builtin_convertvector(load_as<Bytes>(row + v * lanes), Floats)};
 }
 inline F32 load_nibbles(const char* row, int v) {
-  return {__builtin_convertvector((Ints)(load_as<Words>(row) >> (4 * v) & 15u), Floats)};
+  const Ints words = __builtin_convertvector(load_as<Bytes>(row + v % 4 * lanes), Ints);
+  return {__builtin_convertvector((v < 4 ? words : words >> 4) & 15, Floats)};
 }
 
 // Of vector v of words at `row`: byte j, signed; the nibble that begins at bit `shift`.
