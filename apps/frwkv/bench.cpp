@@ -254,7 +254,7 @@ int run_bench(int argc, char** argv) {
   };
   const BenchReport report = checked(fr::run_bench(options));
   if (json)
-    std::puts(describe(report).dump(2).c_str());
+    std::puts(describe(report).dump(2, ' ', false, Json::error_handler_t::replace).c_str());
   else
     print_table(report);
   return FR_OK;

@@ -92,7 +92,7 @@ int run_convert(int argc, char** argv) {
   const ConvertReport report = checked(fr::convert(options));
   bar.clear();
   if (json)
-    std::puts(describe(report, options).dump(2).c_str());
+    std::puts(describe(report, options).dump(2, ' ', false, Json::error_handler_t::replace).c_str());
   else
     print_text(report, options);
   return FR_OK;

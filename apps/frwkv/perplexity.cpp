@@ -106,7 +106,7 @@ int run_perplexity(int argc, char** argv) {
   const PerplexityReport report = checked(fr::run_perplexity(options, text));
   bar.clear();
   if (a.json)
-    std::puts(describe(report, a).dump(2).c_str());
+    std::puts(describe(report, a).dump(2, ' ', false, Json::error_handler_t::replace).c_str());
   else
     print_text(report);
   return FR_OK;

@@ -27,10 +27,11 @@ void encode(const float* x, int n, char* to) {
       top = max(top, abs(v[i]));
       check = fma(v[i], set1(0.0f), check);  // NaN if an input is NaN or infinite: the scale then is NaN
     }
-    const float most = largest(top);
-    const F32 inverse = set1(most > 1e-37f ? 127.0f / most : 0.0f);
-    for (int i = 0; i < vecs; ++i) v[i] = v[i] * inverse;
-    scales[b] = (most > 1e-37f ? most / 127.0f : 0.0f) + sum(check);
+    const float most = largest(top), bad = sum(check);
+    const bool codes = most > 1e-36f && bad == 0;  // else the scale alone says what the inputs are: 0 or NaN
+    const F32 inverse = set1(codes ? 127.0f / most : 0.0f);
+    for (int i = 0; i < vecs; ++i) v[i] = codes ? v[i] * inverse : set1(0.0f);
+    scales[b] = (codes ? most / 127.0f : 0.0f) + bad;
     sums[b] = store_codes(v, to + b * block_inputs);
     scaled_sums[b] = scales[b] * static_cast<float>(sums[b]);
   }

@@ -19,7 +19,8 @@ struct Forms {
                     : coded                                            ? 17
                                                                        : 6) {}
   Form of(int rows) const { return rows >= least_tiled ? Form::tiles : coded ? Form::codes : Form::floats; }
-  bool prepares() const { return coded || least_tiled < std::numeric_limits<int>::max(); }
+  bool tiled() const { return least_tiled < std::numeric_limits<int>::max(); }
+  bool prepares() const { return coded || tiled(); }
 
   bool coded;
   // Rows from which on it pays to make tiles of the weights. With integer products and few rows, weights are
@@ -132,7 +133,8 @@ Tensor list_nonzero(CpuOps& op, Tensor x) {
 Tensor prepare(CpuOps& op, Tensor x, WeightType type, const Forms& forms) {
   constexpr int height = 16;  // of a tile
   const int n = x.shape.d[2];
-  const std::ptrdiff_t bytes = std::max(forms.coded ? coded_bytes(n) : 0, tiled_bytes(type, n));
+  const std::ptrdiff_t bytes =
+      std::max(forms.coded ? coded_bytes(n) : 0, forms.tiled() ? tiled_bytes(type, n) : 0);
   const Operand from = op.use(x);
   const auto [out, to] = op.make({{1, 1, static_cast<int>(bytes / std::ptrdiff_t{sizeof(float)})}}, x.extent);
   const auto rows = CpuOps::each_row(out);

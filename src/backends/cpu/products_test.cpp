@@ -160,6 +160,20 @@ TEST_P(ProductsTest, InputsIn8Bits) {
   EXPECT_TRUE(std::isnan(scales[4]));
 }
 
+// Inputs too small to be scaled are zeros; where one is not a number, the scale says so and codes are zeros.
+TEST_P(ProductsTest, InputsThatHaveNoCodes) {
+  if (simd().coded == nullptr) GTEST_SKIP() << "no products of integers";
+  for (const float x0 : {2e-37f, 1e-40f, NAN, INFINITY}) {
+    std::vector<float> x(32, 0.0f);
+    x[5] = x0;
+    std::vector<char> row(static_cast<std::size_t>(coded_bytes(32)), 7);
+    simd().coded->encode(x.data(), 32, row.data());
+    EXPECT_EQ(std::vector<char>(row.begin(), row.begin() + 32), std::vector<char>(32, 0)) << x0;
+    const auto scale = *reinterpret_cast<const float*>(row.data() + 32);
+    EXPECT_TRUE(std::isfinite(x0) ? scale == 0 : std::isnan(scale)) << x0;
+  }
+}
+
 TEST_P(ProductsTest, ProductsOfIntegers) {
   if (simd().coded == nullptr) GTEST_SKIP() << "no products of integers";
   for (const DType type : {DType::q8_0, DType::q4_0, DType::q4_k}) {
@@ -278,6 +292,26 @@ TEST_P(ProductsTest, ProductsOfTiles) {
         }
       }
     }
+  }
+}
+
+// A NaN of any bits makes its output NaN, the others not.
+TEST_P(ProductsTest, TilesKeepNaN) {
+  if (simd().tiles == nullptr) GTEST_SKIP() << "no tiles";
+  for (const std::uint16_t nan : std::initializer_list<std::uint16_t>{0x7fff, 0xffff, 0x7e00, 0x7c01}) {
+    Sample s(DType::f16, 16, 64, 32, 1);
+    std::memcpy(s.bits.data(), &nan, sizeof nan);  // input 0, output 0
+    const std::ptrdiff_t ld = tiled_bytes(s.p.type, s.in);
+    std::vector<char> tiles(static_cast<std::size_t>(16 * ld));
+    simd().tiles->prepare(s.p.x, s.ldx, 16, s.in, 2, tiles.data());
+    AlignedBuffer scratch =
+        std::move(AlignedBuffer::allocate(tile_scratch_floats * sizeof(float), "tiles")).value();
+    s.p.codes = tiles.data();
+    s.p.ld_codes = ld;
+    s.p.tile = scratch.as<float>();
+    simd().tiles->product(s.p, 0, 1);
+    EXPECT_TRUE(std::isnan(s.row(3)[0])) << nan;
+    EXPECT_TRUE(std::isfinite(s.row(3)[1])) << nan;
   }
 }
 

@@ -26,7 +26,10 @@ static_assert(tile_scratch_floats * 4 == 2 * block_depth * panel_cols * 2);
 inline __m512i rounded(F32 a) {
   const __m512i bits = _mm512_castps_si512(a.v);
   const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-  const __m512i up = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+  const __m512i nearest = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+  // The sum of a NaN may overflow: it stays as it is, but quiet.
+  const __m512i nan = _mm512_or_si512(bits, _mm512_set1_epi32(0x400000));
+  const __m512i up = _mm512_mask_mov_epi32(nearest, _mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q), nan);
   return _mm512_and_si512(up, _mm512_set1_epi32(static_cast<int>(0xffff0000u)));
 }
 inline F32 as_floats(__m512i bits) { return {_mm512_castsi512_ps(bits)}; }
