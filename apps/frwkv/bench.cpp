@@ -220,7 +220,8 @@ int run_bench(int argc, char** argv) {
       ->type_name("V")
       ->capture_default_str();
   app.add_option("--zeros", options.zeros,
-                 "share of zeros in the squared ReLU of --shape (about half when left out)")
+                 "share of zeros in the squared ReLU of --shape (about half when left out), more than 0 and "
+                 "less than 1")
       ->type_name("X");
   app.add_option("--batch", options.batches, "decode this many sequences at once")
       ->delimiter(',')

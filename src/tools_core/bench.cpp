@@ -82,8 +82,12 @@ class Bench {
       if (report_.limits.empty()) FR_OK(measure_machine());
     }
     if (plan_.size() > 1) {
-      for (MachineLimits& limits : report_.limits) FR_OK(measure_again(limits, options_.limits));
+      for (MachineLimits& limits : report_.limits) {
+        if (!go_on()) return interruption();
+        FR_OK(measure_again(limits, options_.limits));
+      }
     }
+    if (!go_on()) return interruption();
     report_.machine = {cpu_name(), available_cpus(), available_cores(), cache_size(), instruction_sets()};
     for (BenchRun& run : report_.runs) compare(run);
     return std::move(report_);
@@ -105,9 +109,11 @@ class Bench {
     }
     if (!(options_.seconds >= 0 && options_.seconds <= 3600))
       return usage_error(std::to_string(options_.seconds) + " seconds (--seconds): give 0 to 3600");
-    if (!(options_.zeros >= 0 && options_.zeros < 1))
-      return usage_error("a share of " + std::to_string(options_.zeros) + " zeros (--zeros): give 0 to 1");
-    if (options_.shape.empty() && options_.zeros != 0) {
+    if (options_.zeros && !(*options_.zeros > 0 && *options_.zeros < 1)) {
+      return usage_error("a share of " + std::to_string(*options_.zeros) +
+                         " zeros (--zeros): give more than 0 and less than 1");
+    }
+    if (options_.shape.empty() && options_.zeros) {
       return usage_error("--zeros is for random weights (bench): give --shape too");
     }
     return {};
@@ -145,15 +151,14 @@ class Bench {
     }
     FR_TRY(const RandomShape shape, released_shape(options_.shape, options_.version));
     RandomOptions how;
-    how.zeros = options_.zeros;
+    how.zeros = options_.zeros.value_or(0);
     FR_TRY(random_, random_checkpoint(shape, how));
     random_->read_once = plan_.size() == 1;
     for (const TensorView& t : random_->tensors)
       report_.random_bytes += static_cast<std::int64_t>(t.bytes().size());
     report_.zeros_source = "random weights, ";
-    report_.zeros_source += options_.zeros == 0
-                                ? "as they fall"
-                                : std::to_string(std::lround(options_.zeros * 100)) + " % asked for";
+    report_.zeros_source +=
+        options_.zeros ? std::to_string(std::lround(*options_.zeros * 100)) + " % asked for" : "as they fall";
     return {};
   }
 

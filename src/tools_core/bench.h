@@ -15,10 +15,10 @@
 namespace fr {
 
 struct BenchOptions {
-  std::string path;           // a model file; unused when shape is set
-  std::string shape;          // "0.1b" ... "13.3b": random weights of that released size
-  std::string version = "7";  // with shape
-  double zeros = 0;           // with shape: share of zeros in the squared ReLU; 0: as it falls
+  std::string path;             // a model file; unused when shape is set
+  std::string shape;            // "0.1b" ... "13.3b": random weights of that released size
+  std::string version = "7";    // with shape
+  std::optional<double> zeros;  // with shape: share of zeros in the squared ReLU; absent: as it falls
   std::vector<int> batches{1, 8, 32};
   int prompt = 512;    // tokens of the prefill; 0: none
   double seconds = 2;  // measuring time for each number

@@ -124,6 +124,12 @@ TEST(Bench, RefusesNonsense) {
     options.zeros = wrong;
     EXPECT_EQ(run_bench(options).error().code, ErrorCode::usage) << wrong;
   }
+  for (const double wrong : {0.0, 1.0}) {
+    options = quick();
+    options.shape = "0.1b";
+    options.zeros = wrong;
+    EXPECT_EQ(run_bench(options).error().code, ErrorCode::usage) << wrong;
+  }
   for (const int wrong : {-1, 100000}) {
     options = quick();
     options.threads = {2, wrong};

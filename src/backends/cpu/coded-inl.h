@@ -45,7 +45,6 @@ struct CodedPanel {
   static constexpr int words = block_inputs / inputs_per_word(type);  // word rows of a block
   using Weights = typename Choose<bytes, Bytes, Nibbles>::Type;
   using Sum = typename Choose<bytes, ByteSum, NibbleSum>::Type;
-  using Inputs = typename Choose<bytes, ByteInputs, NibbleInputs>::Type;
 
   CodedPanel(const Product& p, int panel)
       : begin(static_cast<const char*>(p.w) + panel * group_step(type, 1, p.in)) {}
@@ -106,7 +105,7 @@ inline void dot_block(const CodedRow* x, const P& panel, int b, int v0, float* y
     for (int v = 0; v < V; ++v) w[v] = typename P::Weights(row + (v0 + v) * lanes * 4);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
-      const typename P::Inputs inputs(x[r].codes + b * block_inputs + g * inputs_per_word(P::type));
+      const char* const inputs = x[r].codes + b * block_inputs + g * inputs_per_word(P::type);
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v) sums[r][v].add(w[v], inputs);
     }

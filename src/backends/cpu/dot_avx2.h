@@ -18,15 +18,6 @@ inline __m256i four_codes(const char* x) {
   return _mm256_set1_epi32(word);
 }
 
-struct ByteInputs {
-  explicit ByteInputs(const char* x) : codes(four_codes(x)) {}
-  __m256i codes;
-};
-struct NibbleInputs {
-  explicit NibbleInputs(const char* x) : low(four_codes(x)), high(four_codes(x + 4)) {}
-  __m256i low, high;
-};
-
 // The multiplication takes unsigned times signed bytes: |w| times x with the sign of w. Two of these
 // products, of at most 128 x 127 each, fit into 16 bits.
 struct Bytes {
@@ -37,8 +28,8 @@ struct Bytes {
 };
 struct ByteSum {
   explicit ByteSum(int = 0) : total(_mm256_setzero_si256()) {}
-  void add(const Bytes& b, const ByteInputs& x) {
-    const __m256i pairs = _mm256_maddubs_epi16(b.magnitude, _mm256_sign_epi8(x.codes, b.w));
+  void add(const Bytes& b, const char* x) {
+    const __m256i pairs = _mm256_maddubs_epi16(b.magnitude, _mm256_sign_epi8(four_codes(x), b.w));
     total = _mm256_add_epi32(total, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
   }
   F32 value() const { return {_mm256_cvtepi32_ps(total)}; }
@@ -57,9 +48,9 @@ struct Nibbles {
 };
 struct NibbleSum {
   explicit NibbleSum(int start = 0) : first(_mm256_set1_epi32(start)), pairs(_mm256_setzero_si256()) {}
-  void add(const Nibbles& n, const NibbleInputs& x) {
-    pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(n.low, x.low));
-    pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(n.high, x.high));
+  void add(const Nibbles& n, const char* x) {
+    pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(n.low, four_codes(x)));
+    pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(n.high, four_codes(x + 4)));
   }
   F32 value() const {
     return {_mm256_cvtepi32_ps(_mm256_add_epi32(first, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))))};

@@ -13,15 +13,6 @@ inline __m512i four_codes(const char* x) {
   return _mm512_set1_epi32(word);
 }
 
-struct ByteInputs {
-  explicit ByteInputs(const char* x) : codes(four_codes(x)) {}
-  __m512i codes;
-};
-struct NibbleInputs {
-  explicit NibbleInputs(const char* x) : low(four_codes(x)), high(four_codes(x + 4)) {}
-  __m512i low, high;
-};
-
 // The instruction takes unsigned times signed bytes: weights are moved up by 128, and sums begin with what
 // that adds.
 struct Bytes {
@@ -32,7 +23,7 @@ struct Bytes {
 };
 struct ByteSum {
   explicit ByteSum(int codes = 0) : total(_mm512_set1_epi32(-128 * codes)) {}
-  void add(const Bytes& b, const ByteInputs& x) { total = _mm512_dpbusd_epi32(total, b.above, x.codes); }
+  void add(const Bytes& b, const char* x) { total = _mm512_dpbusd_epi32(total, b.above, four_codes(x)); }
   F32 value() const { return {_mm512_cvtepi32_ps(total)}; }
   __m512i total;
 };
@@ -48,9 +39,9 @@ struct Nibbles {
 };
 struct NibbleSum {
   explicit NibbleSum(int start = 0) : total(_mm512_set1_epi32(start)) {}
-  void add(const Nibbles& n, const NibbleInputs& x) {
-    total = _mm512_dpbusd_epi32(total, n.low, x.low);
-    total = _mm512_dpbusd_epi32(total, n.high, x.high);
+  void add(const Nibbles& n, const char* x) {
+    total = _mm512_dpbusd_epi32(total, n.low, four_codes(x));
+    total = _mm512_dpbusd_epi32(total, n.high, four_codes(x + 4));
   }
   F32 value() const { return {_mm512_cvtepi32_ps(total)}; }
   __m512i total;

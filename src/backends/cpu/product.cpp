@@ -24,7 +24,8 @@ struct Forms {
 
   bool coded;
   // Rows from which on it pays to make tiles of the weights. With integer products and few rows, weights are
-  // still waited for; rows of a sparse matrix are left out while there are few.
+  // still waited for; rows of a sparse matrix are left out while there are few. Counted from instructions,
+  // not measured yet.
   int least_tiled;
 };
 
