@@ -53,8 +53,10 @@ struct Shape {
   double zeros;  // share; 0: dense
 };
 
-// coded: inputs in 8 bits and products of integers.
-void product(benchmark::State& state, const Kernels& simd, WeightType type, Shape s, bool coded = false) {
+enum class Way { floats, coded, coded_dense };  // coded: inputs in 8 bits and products of integers
+
+void product(benchmark::State& state, const Kernels& simd, WeightType type, Shape s, Way way = Way::floats) {
+  const bool coded = way != Way::floats;
   const int panels = s.out / panel_cols;
   const std::ptrdiff_t ldx = row_stride(s.in), ldy = row_stride(s.out);
   std::vector<float> x(static_cast<std::size_t>(s.rows * ldx), 0.5f);
@@ -75,6 +77,7 @@ void product(benchmark::State& state, const Kernels& simd, WeightType type, Shap
   for (int t = 0; t < s.rows && coded; ++t)
     simd.coded->encode(x.data() + t * ldx, s.in, codes.data() + t * coded_bytes(s.in));
   std::size_t copy = 0;
+  weights(0, bytes);  // filled before the time counts
   for (auto _ : state) {
     const Product p{type,
                     weights(copy++, bytes),
@@ -95,11 +98,11 @@ void product(benchmark::State& state, const Kernels& simd, WeightType type, Shap
                     s.in + 1,
                     codes.data(),
                     coded_bytes(s.in)};
-    const auto run = coded && s.group > 1 ? simd.coded->rows_product
-                     : coded              ? simd.coded->product
-                     : s.zeros > 0        ? simd.sparse_product
-                                          : simd.product;
-    const int unit = s.group == 1 ? panels : coded ? 8 : 4;  // as product.cpp cuts the work
+    const auto run = way == Way::coded && s.group > 1 ? simd.coded->rows_product
+                     : coded                          ? simd.coded->product
+                     : s.zeros > 0                    ? simd.sparse_product
+                                                      : simd.product;
+    const int unit = s.group == 1 ? panels : s.group;  // as product.cpp cuts the work
     for (int panel = 0; panel < panels; panel += unit) run(p, panel, panel + unit);
     benchmark::ClobberMemory();
   }
@@ -136,24 +139,26 @@ const bool registered = [] {
         benchmark::RegisterBenchmark(
             (isa + "/" + name + "_2048x2048_coded/rows:" + std::to_string(rows)).c_str(),
             [=](benchmark::State& state) {
-              product(state, *k, type, {rows, 2048, 2048, 1, 0}, true);
+              product(state, *k, type, {rows, 2048, 2048, 1, 0}, Way::coded);
             });
       }
       for (const double zeros : {0.02, 0.86}) {
         if (k->coded == nullptr) continue;
         for (const auto& [name, type] : {std::pair{"q8_0", WeightType::q8_0}, {"q4_k", WeightType::q4_k}}) {
-          add(std::string(name) + "_8192x2048_" + std::to_string(zeros).substr(2, 2) + "%_zeros", type,
-              {rows, 8192, 2048, 32, zeros});
-          benchmark::RegisterBenchmark(
-              (isa + "/" + name + "_8192x2048_" + std::to_string(zeros).substr(2, 2) +
-               "%_zeros_coded/rows:" + std::to_string(rows))
-                  .c_str(),
-              [=](benchmark::State& state) {
-                product(state, *k, type, {rows, 8192, 2048, 32, zeros}, true);
-              });
+          const std::string shape =
+              std::string(name) + "_8192x2048_" + std::to_string(zeros).substr(2, 2) + "%_zeros";
+          const Shape s{rows, 8192, 2048, 16, zeros};
+          add(shape, type, s);
+          for (const auto& [suffix, way] : {std::pair{"_coded", Way::coded}, {"_dense", Way::coded_dense}}) {
+            benchmark::RegisterBenchmark(
+                (isa + "/" + shape + suffix + "/rows:" + std::to_string(rows)).c_str(),
+                [=](benchmark::State& state) { product(state, *k, type, s, way); });
+          }
         }
       }
-      add("fp16_8192x2048_86%_zeros", WeightType::f16, {rows, 8192, 2048, 32, 0.86});
+      for (const double zeros : {0.02, 0.86})
+        add("fp16_8192x2048_" + std::to_string(zeros).substr(2, 2) + "%_zeros", WeightType::f16,
+            {rows, 8192, 2048, 32, zeros});
     }
     benchmark::RegisterBenchmark((isa + "/wkv7_head_64").c_str(),
                                  [=](benchmark::State& state) { recurrence(state, *k, 64); });

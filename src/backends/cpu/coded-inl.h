@@ -8,11 +8,11 @@
 
 // After the vectors:
 #include "backends/cpu/finish-inl.h"
+#include "backends/cpu/panels-inl.h"
 
 namespace fr::cpu {
 namespace {
 
-inline constexpr int panel_vecs = panel_cols / lanes;
 inline constexpr ptrdiff_t word_row = panel_cols * 4;  // bytes: one word for every column of a panel
 
 void encode(const float* x, int n, char* to) {
@@ -37,15 +37,21 @@ void encode(const float* x, int n, char* to) {
   }
 }
 
-// One panel of a matrix in groups of one.
 template <WeightType type_>
-struct CodedPanel {
+struct Coded {
   static constexpr WeightType type = type_;
   static constexpr bool bytes = type == WeightType::q8_0;
   static constexpr int words = block_inputs / inputs_per_word(type);  // word rows of a block
   using Weights = typename Choose<bytes, Bytes, Nibbles>::Type;
   using Sum = typename Choose<bytes, ByteSum, NibbleSum>::Type;
+  // What the sum of a block begins with: q4_0's codes stand for what is 8 below.
+  static int start(int codes) { return type == WeightType::q4_0 ? -8 * codes : bytes ? codes : 0; }
+};
 
+// One panel of a matrix in groups of one.
+template <WeightType type>
+struct CodedPanel : Coded<type> {
+  CodedPanel() = default;
   CodedPanel(const Product& p, int panel)
       : begin(static_cast<const char*>(p.w) + panel * group_step(type, 1, p.in)) {}
   const char* scales(int b) const { return begin + block_offset(type, panel_cols, b); }
@@ -58,11 +64,9 @@ struct CodedPanel {
     if constexpr (type == WeightType::q4_k) return halves(step(b), v) * load_bytes(scales(b), v);
     return halves(scales(b), v);
   }
-  F32 min(int b, int v) const {  // of q4_k
-    return halves(step(b) + 2 * panel_cols, v) * load_bytes(scales(b) + panel_cols, v);
+  F32 offset(int b, int v) const {  // of q4_k
+    return set1(0.0f) - halves(step(b) + 2 * panel_cols, v) * load_bytes(scales(b) + panel_cols, v);
   }
-  // What the sum of a block begins with: q4_0's codes stand for what is 8 below.
-  static int start(int codes) { return type == WeightType::q4_0 ? -8 * codes : bytes ? codes : 0; }
 
   const char* begin;
 };
@@ -81,100 +85,118 @@ struct CodedRow {
   const float* scaled_sums;
 };
 
-// y[R][V vectors of columns, from vector v0 on] (+)= block b of the inputs of R rows times the panel's. Lines
-// `ahead` bytes further are prefetched, unless it is 0.
-template <int R, int V, class P>
-inline void dot_block(const CodedRow* x, const P& panel, int b, int v0, float* y, ptrdiff_t ldy,
+// y[R][vectors [v0, v0 + V) of N panels] (+)= block b of the inputs of R rows times the panels'. What lies
+// `ahead` bytes further is prefetched, unless it is 0.
+template <int R, int V, int N, class P>
+inline void dot_block(const CodedRow* x, const P* panels, int b, int v0, float* y, ptrdiff_t ldy,
                       ptrdiff_t ahead) {
-  const char* const codes = panel.codes(b);
-  typename P::Sum sums[R][V];
+  typename P::Sum sums[R][N * V];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) sums[r][v] = typename P::Sum(P::start(x[r].sums[b]));
+    for (auto& sum : sums[r]) sum = typename P::Sum(P::start(x[r].sums[b]));
   }
 #pragma GCC unroll 8
   for (int g = 0; g < P::words; ++g) {
-    const char* const row = codes + g * word_row;
-    if (ahead > 0) {
-      prefetch(row + ahead);
-      prefetch(row + ahead + 64);
-    }
-    typename P::Weights w[V];
+#pragma GCC unroll 4
+    for (int n = 0; n < N; ++n) {
+      const char* const row = panels[n].codes(b) + g * word_row;
+      if (ahead > 0) {
+        prefetch_far(row + ahead);
+        prefetch_far(row + ahead + 64);
+      }
+      typename P::Weights w[V];
 #pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) w[v] = typename P::Weights(row + (v0 + v) * lanes * 4);
+      for (int v = 0; v < V; ++v) w[v] = typename P::Weights(load_ints(row + (v0 + v) * lanes * 4));
 #pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
-      const char* const inputs = x[r].codes + b * block_inputs + g * inputs_per_word(P::type);
+      for (int r = 0; r < R; ++r) {
+        const char* const inputs = x[r].codes + b * block_inputs + g * inputs_per_word(P::type);
 #pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) sums[r][v].add(w[v], inputs);
+        for (int v = 0; v < V; ++v) sums[r][n * V + v].add(w[v], inputs);
+      }
     }
   }
 #pragma GCC unroll 8
-  for (int v = 0; v < V; ++v) {
-    const F32 scale = panel.scale(b, v0 + v);
-    F32 min = scale;
-    if constexpr (P::type == WeightType::q4_k) min = panel.min(b, v0 + v);
+  for (int i = 0; i < N * V; ++i) {
+    const P& panel = panels[i / V];
+    const int v = v0 + i % V;
+    const F32 scale = panel.scale(b, v);
+    F32 offset = scale;
+    if constexpr (P::type == WeightType::q4_k) offset = panel.offset(b, v);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
-      float* const out = y + r * ldy + (v0 + v) * lanes;
+      float* const out = y + r * ldy + i / V * panel_cols + v * lanes;
       F32 total = b > 0 ? load(out) : set1(0.0f);
-      total = fma(sums[r][v].value(), scale * set1(x[r].scales[b]), total);
-      if constexpr (P::type == WeightType::q4_k) total = total - min * set1(x[r].scaled_sums[b]);
+      total = fma(to_float(sums[r][i].words()), scale * set1(x[r].scales[b]), total);
+      if constexpr (P::type == WeightType::q4_k) total = fma(offset, set1(x[r].scaled_sums[b]), total);
       store(out, total);
     }
   }
 }
 
-// dot_block for 1 <= rows <= R and all columns of the panel.
-template <int R, class P>
-inline void dot_rows_of(int rows, const CodedRow* x, const P& panel, int b, float* y, ptrdiff_t ldy,
+// dot_block for 1 <= rows <= R and all columns of N panels.
+template <int R, int N, class P>
+inline void dot_rows_of(int rows, const CodedRow* x, const P* panels, int b, float* y, ptrdiff_t ldy,
                         ptrdiff_t ahead) {
   if constexpr (R > 1) {
-    if (rows < R) return dot_rows_of<R - 1>(rows, x, panel, b, y, ldy, ahead);
+    if (rows < R) return dot_rows_of<R - 1, N>(rows, x, panels, b, y, ldy, ahead);
   }
   constexpr int V = R == 1 ? panel_vecs : dot_vecs;
 #pragma GCC unroll 8
-  for (int v = 0; v < panel_vecs; v += V) dot_block<R, V>(x, panel, b, v, y, ldy, v == 0 ? ahead : 0);
+  for (int v = 0; v < panel_vecs; v += V) dot_block<R, V, N>(x, panels, b, v, y, ldy, v == 0 ? ahead : 0);
 }
 
-// A few rows, for which weights stream from memory: several panels in turns, since one stream alone does not
-// use the whole bandwidth. With many rows, weights go through them in parts that the first-level cache holds.
-template <class P>
-inline void coded_panels(const Product& p, int first, int last) {
-  const bool few = p.rows <= dot_rows;
-  const int blocks = p.in / block_inputs, part = few ? 1 : 16, streams = few ? 4 : 1;
-  constexpr ptrdiff_t ahead = 1088;  // a block of int8, nearly two of int4
-  for (int i = first; i < last; i += streams) {
-    const int end = last - i < streams ? last : i + streams;
-    for (int b0 = 0; b0 < blocks; b0 += part) {
-      const int b1 = blocks - b0 < part ? blocks : b0 + part;
-      for (int t = 0; t < p.rows; t += dot_rows) {
-        const int rows = p.rows - t < dot_rows ? p.rows - t : dot_rows;
-        CodedRow x[dot_rows];
-        for (int r = 0; r < rows; ++r) x[r] = CodedRow(p.codes + (t + r) * p.ld_codes, p.in);
-        for (int panel = i; panel < end; ++panel) {
-          const P weights(p, panel);
-          float* y = p.y + t * p.ldy + panel * panel_cols;
-          for (int b = b0; b < b1; ++b)
-            dot_rows_of<dot_rows>(rows, x, weights, b, y, p.ldy, t == 0 ? ahead : 0);
-        }
-      }
+// Up to R rows, for which weights stream from memory: N panels side by side, line after line, since one
+// stream alone does not use the whole bandwidth.
+template <int R, int N, class P>
+inline void streamed(const Product& p, int first, int last) {
+  CodedRow x[R];
+  for (int r = 0; r < p.rows; ++r) x[r] = CodedRow(p.codes + r * p.ld_codes, p.in);
+  const int blocks = p.in / block_inputs;
+  constexpr ptrdiff_t ahead = 1088;
+  int i = first;
+  for (; i + N <= last; i += N) {
+    P panels[N];
+    for (int n = 0; n < N; ++n) panels[n] = P(p, i + n);
+    for (int b = 0; b < blocks; ++b)
+      dot_rows_of<R, N>(p.rows, x, panels, b, p.y + i * panel_cols, p.ldy, ahead);
+  }
+  if constexpr (N > 1) {
+    for (; i < last; ++i) {
+      const P panel(p, i);
+      for (int b = 0; b < blocks; ++b)
+        dot_rows_of<R, 1>(p.rows, x, &panel, b, p.y + i * panel_cols, p.ldy, ahead);
     }
   }
-  finish(p, first, last);
 }
 
-void coded_product(const Product& p, int first, int last) {
-  switch (p.type) {
-    case WeightType::q8_0:
-      return coded_panels<CodedPanel<WeightType::q8_0>>(p, first, last);
-    case WeightType::q4_0:
-      return coded_panels<CodedPanel<WeightType::q4_0>>(p, first, last);
-    case WeightType::q4_k:
-      return coded_panels<CodedPanel<WeightType::q4_k>>(p, first, last);
-    default:
-      return;  // plain numbers are never coded
+// y (+)= blocks [b0, b1) of the inputs of all rows times those of panel i.
+template <class P>
+inline void multiply(const Product& p, int i, const P& panel, int b0, int b1) {
+  for (int t = 0; t < p.rows; t += dot_rows) {
+    const int rows = p.rows - t < dot_rows ? p.rows - t : dot_rows;
+    CodedRow x[dot_rows];
+    for (int r = 0; r < rows; ++r) x[r] = CodedRow(p.codes + (t + r) * p.ld_codes, p.in);
+    float* const y = p.y + t * p.ldy + i * panel_cols;
+    for (int b = b0; b < b1; ++b) dot_rows_of<dot_rows, 1>(rows, x, &panel, b, y, p.ldy, 0);
+  }
+}
+
+template <class P>
+inline void coded_panels(const Product& p, int first, int last) {
+  if (p.rows == 1) {
+    streamed<1, 8 / panel_vecs, P>(p, first, last);
+  } else if (p.rows <= dot_rows / 2) {
+    streamed<dot_rows / 2, 2, P>(p, first, last);
+  } else if (p.rows <= dot_rows) {
+    streamed<dot_rows, 1, P>(p, first, last);
+  } else {  // in parts that the first-level cache holds
+    const int blocks = p.in / block_inputs;
+    constexpr int part = 16;
+    for (int i = first; i < last; ++i) {
+      for (int b = 0; b < blocks; b += part)
+        multiply(p, i, P(p, i), b, blocks - b < part ? blocks : b + part);
+    }
   }
 }
 

@@ -1,6 +1,6 @@
 #define FR_DOT_HEADER "backends/cpu/dot_avx2.h"
-#include "backends/cpu/coded-inl.h"
+#include "backends/cpu/coded_rows-inl.h"
 
 namespace fr::cpu {
-const CodedKernels coded_avx2{&encode, &coded_product, &coded_rows_avx2};
+const CodedKernels coded_avx2{&encode, &coded_product, &rows_product};
 }  // namespace fr::cpu

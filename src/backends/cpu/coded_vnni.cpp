@@ -1,11 +1,11 @@
 #define FR_DOT_HEADER "backends/cpu/dot_vnni.h"
-#include "backends/cpu/coded-inl.h"
+#include "backends/cpu/coded_rows-inl.h"
 
 namespace fr::cpu {
 #ifdef FR_EMULATED_AVX512
 extern const CodedKernels coded_vnni_emulated;
-const CodedKernels coded_vnni_emulated{&encode, &coded_product, &coded_rows_avx2};
+const CodedKernels coded_vnni_emulated{&encode, &coded_product, &rows_product};
 #else
-const CodedKernels coded_vnni{&encode, &coded_product, &coded_rows_avx2};
+const CodedKernels coded_vnni{&encode, &coded_product, &rows_product};
 #endif
 }  // namespace fr::cpu

@@ -7,7 +7,12 @@ namespace {
 
 inline constexpr int dot_rows = 8, dot_vecs = 2;  // rows and vectors of columns whose sums stay in registers
 
-inline __m512i four_codes(const char* x) {
+using Ints = __m512i;
+inline Ints load_ints(const char* p) { return _mm512_loadu_si512(p); }
+inline void store_ints(char* p, Ints a) { _mm512_storeu_si512(p, a); }
+inline F32 to_float(Ints words) { return {_mm512_cvtepi32_ps(words)}; }
+
+inline Ints four_codes(const char* x) {
   int32_t word;
   __builtin_memcpy(&word, x, sizeof word);
   return _mm512_set1_epi32(word);
@@ -17,35 +22,51 @@ inline __m512i four_codes(const char* x) {
 // that adds.
 struct Bytes {
   Bytes() = default;
-  explicit Bytes(const char* p)
-      : above(_mm512_xor_si512(_mm512_loadu_si512(p), _mm512_set1_epi8(static_cast<char>(-128)))) {}
-  __m512i above;
+  explicit Bytes(Ints words) : above(_mm512_xor_si512(words, _mm512_set1_epi8(static_cast<char>(-128)))) {}
+  Ints above;
 };
 struct ByteSum {
   explicit ByteSum(int codes = 0) : total(_mm512_set1_epi32(-128 * codes)) {}
   void add(const Bytes& b, const char* x) { total = _mm512_dpbusd_epi32(total, b.above, four_codes(x)); }
-  F32 value() const { return {_mm512_cvtepi32_ps(total)}; }
-  __m512i total;
+  Ints words() const { return total; }
+  Ints total;
 };
 
 struct Nibbles {
   Nibbles() = default;
-  explicit Nibbles(const char* p) {
-    const __m512i w = _mm512_loadu_si512(p);
-    low = _mm512_and_si512(w, _mm512_set1_epi8(15));
-    high = _mm512_and_si512(_mm512_srli_epi16(w, 4), _mm512_set1_epi8(15));
-  }
-  __m512i low, high;
+  explicit Nibbles(Ints w)
+      : low(_mm512_and_si512(w, _mm512_set1_epi8(15))),
+        high(_mm512_and_si512(_mm512_srli_epi16(w, 4), _mm512_set1_epi8(15))) {}
+  Ints low, high;
 };
+inline Ints joined(Ints low, Ints high) { return _mm512_or_si512(low, _mm512_slli_epi16(high, 4)); }
 struct NibbleSum {
   explicit NibbleSum(int start = 0) : total(_mm512_set1_epi32(start)) {}
   void add(const Nibbles& n, const char* x) {
-    total = _mm512_dpbusd_epi32(total, n.low, four_codes(x));
-    total = _mm512_dpbusd_epi32(total, n.high, four_codes(x + 4));
+    add_four(n.low, x);
+    add_four(n.high, x + 4);
   }
-  F32 value() const { return {_mm512_cvtepi32_ps(total)}; }
-  __m512i total;
+  void add_four(Ints nibbles, const char* x) { total = _mm512_dpbusd_epi32(total, nibbles, four_codes(x)); }
+  Ints words() const { return total; }
+  Ints total;
 };
+
+inline void interleave(Ints (&r)[4]) {
+  const Ints a = _mm512_unpacklo_epi8(r[0], r[1]), b = _mm512_unpackhi_epi8(r[0], r[1]),
+             c = _mm512_unpacklo_epi8(r[2], r[3]), d = _mm512_unpackhi_epi8(r[2], r[3]);
+  r[0] = _mm512_unpacklo_epi16(a, c);
+  r[1] = _mm512_unpackhi_epi16(a, c);
+  r[2] = _mm512_unpacklo_epi16(b, d);
+  r[3] = _mm512_unpackhi_epi16(b, d);
+}
+inline void in_order(Ints (&w)[4]) {  // a transposition of 4 x 4 quarters
+  const Ints a = _mm512_shuffle_i32x4(w[0], w[1], 0x44), b = _mm512_shuffle_i32x4(w[2], w[3], 0x44),
+             c = _mm512_shuffle_i32x4(w[0], w[1], 0xee), d = _mm512_shuffle_i32x4(w[2], w[3], 0xee);
+  w[0] = _mm512_shuffle_i32x4(a, b, 0x88);
+  w[1] = _mm512_shuffle_i32x4(a, b, 0xdd);
+  w[2] = _mm512_shuffle_i32x4(c, d, 0x88);
+  w[3] = _mm512_shuffle_i32x4(c, d, 0xdd);
+}
 
 // 32 inputs, already scaled, as codes; returns their sum.
 inline int store_codes(const F32* scaled, char* to) {

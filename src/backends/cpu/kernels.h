@@ -7,8 +7,9 @@
 
 namespace fr::cpu {
 
-inline constexpr int panel_cols = 32;  // outputs per panel of a packed matrix
-inline constexpr int tile_rows = 128;  // inputs per block when a panel is unpacked to float
+inline constexpr int panel_cols = 32;    // outputs per panel of a packed matrix
+inline constexpr int widest_group = 32;  // panels side by side
+inline constexpr int tile_rows = 128;    // inputs per block when a panel is unpacked to float
 inline constexpr int tile_floats =
     tile_rows * panel_cols * 17 / 16;  // with two floats of scales for 32 inputs
 
@@ -68,9 +69,11 @@ static constexpr ptrdiff_t group_step(WeightType t, ptrdiff_t group, ptrdiff_t i
   constexpr ptrdiff_t line = 64;
   return ((group_bytes(t, group * panel_cols, in) + line - 1) / line | 1) * line;
 }
+// With room for a vector that is read at the last byte: rows are read in pieces of vectors.
 static constexpr ptrdiff_t packed_bytes(WeightType t, ptrdiff_t panels, ptrdiff_t group, ptrdiff_t in) {
+  constexpr ptrdiff_t vector = 64;
   const ptrdiff_t full = (panels - 1) / group;
-  return full * group_step(t, group, in) + group_bytes(t, (panels - full * group) * panel_cols, in);
+  return full * group_step(t, group, in) + group_bytes(t, (panels - full * group) * panel_cols, in) + vector;
 }
 
 // Inputs in 8 bits, which products of blocks and integers take: of a row first the codes, -127 to 127, then
@@ -130,12 +133,11 @@ struct Choose<false, A, B> {
 struct CodedKernels {
   // x[n], a multiple of 32, to coded_bytes(n) bytes; each block is scaled to its largest magnitude.
   void (*encode)(const float* x, int n, char* to);
-  // Panels [first, last), in groups of one.
+  // Panels [first, last).
   void (*product)(const Product& p, int first, int last);
-  // In groups of several: reads only the rows that p.nonzero lists.
+  // The same, in groups of several: reads only the rows that p.nonzero lists.
   void (*rows_product)(const Product& p, int first, int last);
 };
-void coded_rows_avx2(const Product& p, int first, int last);  // x86-64 with AVX2, AVX-512 included
 // Products of bf16 numbers, with float sums, for many rows; results depend on how many. Not for f32 weights.
 struct TileKernels {
   // Up to 16 rows of x as tiles, of as many bytes as rows times tiled_bytes(type, in); parts:

@@ -12,6 +12,35 @@ namespace {
 inline constexpr int panel_vecs = panel_cols / lanes;
 inline constexpr ptrdiff_t cache_line = 64;
 
+// f(begin, end) for the parts of panels [first, last) that lie in one group.
+template <class F>
+inline void each_group(const Product& p, int first, int last, F f) {
+  for (int begin = first, end = 0; begin < last; begin = end) {
+    end = (begin / p.group + 1) * p.group;
+    if (end > last) end = last;
+    f(begin, end);
+  }
+}
+
+// Brings `bytes` of each of some rows into the cache, a line at a time, in the order of memory: processors
+// bring what follows by themselves then, even where the rows are read side by side.
+struct Fetch {
+  void lines(int n) {
+    for (; n > 0 && count > 0; --n) {
+      prefetch(*rows + at);
+      at += cache_line;
+      if (at < bytes) continue;
+      at = 0;
+      ++rows;
+      --count;
+    }
+  }
+  const char* const* rows;
+  int count;
+  ptrdiff_t bytes;
+  ptrdiff_t at = 0;
+};
+
 // A panel's place: its group's memory and columns, and which of the group's panels it is.
 struct Place {
   Place() = default;
@@ -76,6 +105,10 @@ struct BlockPanel {
   }
   ptrdiff_t row_step() const { return row_bytes(type, at.cols); }
   const char* scales(int b) const { return at.begin + block_offset(type, at.cols, b); }
+  // Where all begins that block b brings with it.
+  const char* header(int b) const {
+    return scales(b) - (b % blocks_per_step == 0 ? step_bytes(type, at.cols) : 0);
+  }
   const char* row(int k) const {
     const int first = by_rows ? k % block : k % block / inputs_per_word(type) * inputs_per_word(type);
     return scales(k / block) + scale_bytes(type, at.cols) + first * row_step() +
@@ -94,31 +127,34 @@ struct BlockPanel {
     }
     const char* row(int k) const { return codes + k * step; }  // for prefetching
     F32 scale(int v) const {
-      const char* from = panel.scales(first / block);
-      if constexpr (type == WeightType::q4_k) return panel.halves(steps(), v) * panel.bytes(from, v);
-      return panel.halves(from, v);
+      if constexpr (type == WeightType::q4_k) return halves(steps, v) * load_bytes(scales, v);
+      return halves(scales, v);
     }
     F32 offset(int v) const {
       if constexpr (type != WeightType::q4_k) return set1(-8.0f) * scale(v);
-      const char* mins = panel.scales(first / block) + panel.at.cols;
-      return set1(0.0f) - panel.halves(steps() + 2 * panel.at.cols, v) * panel.bytes(mins, v);
+      return set1(0.0f) - halves(steps + 2 * cols, v) * load_bytes(scales + cols, v);
     }
-    const char* steps() const {
-      return panel.scales(first / block / blocks_per_step * blocks_per_step) -
-             step_bytes(type, panel.at.cols);
+    // The reader of the panel n further.
+    Reader beside(int n) const {
+      Reader other = *this;
+      other.codes += n * row_bytes(type, panel_cols);
+      other.scales += n * scale_step;
+      other.steps += n * 2 * panel_cols;
+      return other;
     }
-    BlockPanel panel;
-    int first;  // of its inputs
-    const char* codes;
-    ptrdiff_t step;
+    static F32 halves(const char* row, int v) { return load_weights(reinterpret_cast<const Half*>(row), v); }
+
+    const char *codes, *scales, *steps;  // of this panel
+    ptrdiff_t step, cols;                // of the group
   };
-  Reader open(int k) const { return {*this, k, row(k), row_step()}; }
-  // Vector v of this panel's part of a row of bytes, of halves.
-  F32 bytes(const char* row, int v) const { return load_bytes(row + at.number * panel_cols, v); }
-  F32 halves(const char* row, int v) const {
-    return load_weights(reinterpret_cast<const Half*>(row) + at.number * panel_cols, v);
+  Reader open(int k) const {
+    const int b = k / block;
+    return {row(k), scales(b) + at.number * scale_step,
+            header(b / blocks_per_step * blocks_per_step) + at.number * 2 * panel_cols, row_step(), at.cols};
   }
 
+  // Bytes from a panel's scales to the next one's.
+  static constexpr ptrdiff_t scale_step = (type == WeightType::q4_k ? 1 : 2) * panel_cols;
   Place at;
 };
 

@@ -6,16 +6,6 @@
 namespace fr::cpu {
 namespace {
 
-// f(begin, end) for the parts of panels [first, last) that lie in one group.
-template <class F>
-inline void each_group(const Product& p, int first, int last, F f) {
-  for (int begin = first, end = 0; begin < last; begin = end) {
-    end = (begin / p.group + 1) * p.group;
-    if (end > last) end = last;
-    f(begin, end);
-  }
-}
-
 // What a block prefetches while it multiplies: at weight row k, line k * rate / 256 of those `step` bytes
 // apart.
 struct Ahead {
@@ -220,10 +210,9 @@ inline int add_few_rows(const float* x, const int* index, int i, int end, const 
       next[r] = panel.row(index[i + R + r < end ? i + R + r : end - 1]);
       input[r] = set1(x[index[i + r]]);
     }
+    Fetch fetch{next, R, cols / panel_cols * bytes};
     for (int c = 0; c < cols / panel_cols; ++c) {
-      for (int r = 0; r < R; ++r) {
-        for (ptrdiff_t l = 0; l < bytes; l += cache_line) prefetch(next[r] + c * bytes + l);
-      }
+      fetch.lines(R * static_cast<int>(bytes) / static_cast<int>(cache_line));
       const P here = panel.beside(c);
       float* out = y + c * panel_cols;
 #pragma GCC unroll 8

@@ -189,7 +189,8 @@ TEST_P(ProductsTest, ProductsOfIntegers) {
   }
 }
 
-// Rows of weights that meet zeros are left out; a row of inputs gives the same bits alone and beside others.
+// Rows of weights that meet zeros are left out, or all are read: the same bits. A row of inputs gives the
+// same bits alone and beside others.
 TEST_P(ProductsTest, RowsOfIntegers) {
   if (simd().coded == nullptr) GTEST_SKIP() << "no products of integers";
   for (const DType type : {DType::q8_0, DType::q4_0, DType::q4_k}) {
@@ -204,6 +205,12 @@ TEST_P(ProductsTest, RowsOfIntegers) {
           simd().coded->rows_product(s.p, 1, s.panels);
           EXPECT_LE(s.worst_error(1), 5e-6)
               << dtype_name(type) << " " << rows << " rows, " << zeros << " zeros";
+          Sample dense(type, rows, 300, 170, group, zeros);
+          dense.p.codes = codes.data();
+          dense.p.ld_codes = s.p.ld_codes;
+          simd().coded->product(dense.p, 0, 1);
+          simd().coded->product(dense.p, 1, dense.panels);
+          EXPECT_EQ(dense.y, s.y) << "with all rows read";
           Sample last(type, rows, 300, 170, group, zeros);
           last.p.codes = codes.data() + (rows - 1) * s.p.ld_codes;
           last.p.ld_codes = s.p.ld_codes;

@@ -111,6 +111,7 @@ inline unsigned nonzero_bits(F32 a) {
   return bits;
 }
 inline float sum(F32 a) { return (a.v[0] + a.v[2]) + (a.v[1] + a.v[3]); }
+inline void prefetch_far(const void* p) { __builtin_prefetch(p, 0, 2); }
 inline void prefetch(const void* p) { __builtin_prefetch(p); }
 
 }  // namespace
