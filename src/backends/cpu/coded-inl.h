@@ -94,7 +94,7 @@ inline void dot_block(const CodedRow* x, const P* panels, int b, int v0, float* 
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
-    for (auto& sum : sums[r]) sum = typename P::Sum(P::start(x[r].sums[b]));
+    for (int i = 0; i < N * V; ++i) sums[r][i] = typename P::Sum(P::start(x[r].sums[b]));
   }
 #pragma GCC unroll 8
   for (int g = 0; g < P::words; ++g) {
@@ -112,24 +112,28 @@ inline void dot_block(const CodedRow* x, const P* panels, int b, int v0, float* 
       for (int r = 0; r < R; ++r) {
         const char* const inputs = x[r].codes + b * block_inputs + g * inputs_per_word(P::type);
 #pragma GCC unroll 8
-        for (int v = 0; v < V; ++v) sums[r][n * V + v].add(w[v], inputs);
+        for (int v = 0; v < V; ++v) {
+          sums[r][n * V + v].add(w[v], inputs);
+          sums[r][n * V + v].settle();
+        }
       }
     }
   }
+#pragma GCC unroll 4
+  for (int n = 0; n < N; ++n) {
 #pragma GCC unroll 8
-  for (int i = 0; i < N * V; ++i) {
-    const P& panel = panels[i / V];
-    const int v = v0 + i % V;
-    const F32 scale = panel.scale(b, v);
-    F32 offset = scale;
-    if constexpr (P::type == WeightType::q4_k) offset = panel.offset(b, v);
+    for (int v = 0; v < V; ++v) {
+      const F32 scale = panels[n].scale(b, v0 + v);
+      F32 offset = scale;
+      if constexpr (P::type == WeightType::q4_k) offset = panels[n].offset(b, v0 + v);
 #pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
-      float* const out = y + r * ldy + i / V * panel_cols + v * lanes;
-      F32 total = b > 0 ? load(out) : set1(0.0f);
-      total = fma(to_float(sums[r][i].words()), scale * set1(x[r].scales[b]), total);
-      if constexpr (P::type == WeightType::q4_k) total = fma(offset, set1(x[r].scaled_sums[b]), total);
-      store(out, total);
+      for (int r = 0; r < R; ++r) {
+        float* const out = y + r * ldy + n * panel_cols + (v0 + v) * lanes;
+        F32 total = b > 0 ? load(out) : set1(0.0f);
+        total = fma(to_float(sums[r][n * V + v].words()), scale * set1(x[r].scales[b]), total);
+        if constexpr (P::type == WeightType::q4_k) total = fma(offset, set1(x[r].scaled_sums[b]), total);
+        store(out, total);
+      }
     }
   }
 }

@@ -5,6 +5,8 @@
 //   ByteSum, NibbleSum   for every column the sum over a block of weight times input; add() takes the codes
 //   of
 //                        the inputs of one word, words() is exact
+//   settle               the sum is made here: or GCC puts all that a sum consists of where the sum is used,
+//                        each addition waits for the one before, and the codes of all words wait in memory
 //   interleave           four rows of bytes to words of one byte of each, in the order that `in_order` undoes
 #pragma once
 #include "backends/cpu/vec_avx2.h"
@@ -18,6 +20,8 @@ using Ints = __m256i;
 inline Ints load_ints(const char* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 inline void store_ints(char* p, Ints a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a); }
 inline F32 to_float(Ints words) { return {_mm256_cvtepi32_ps(words)}; }
+
+inline void settle(Ints& x) { asm("" : "+x"(x)); }
 
 inline Ints four_codes(const char* x) {
   int32_t word;
@@ -38,6 +42,7 @@ struct ByteSum {
     const __m256i pairs = _mm256_maddubs_epi16(b.magnitude, _mm256_sign_epi8(four_codes(x), b.w));
     total = _mm256_add_epi32(total, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
   }
+  void settle() { cpu::settle(total); }
   Ints words() const { return total; }
   Ints total;
 };
@@ -60,6 +65,7 @@ struct NibbleSum {
   void add_four(Ints nibbles, const char* x) {
     pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(nibbles, four_codes(x)));
   }
+  void settle() { cpu::settle(pairs); }
   Ints words() const { return _mm256_add_epi32(first, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))); }
   Ints first, pairs;
 };

@@ -12,6 +12,14 @@ inline Ints load_ints(const char* p) { return _mm512_loadu_si512(p); }
 inline void store_ints(char* p, Ints a) { _mm512_storeu_si512(p, a); }
 inline F32 to_float(Ints words) { return {_mm512_cvtepi32_ps(words)}; }
 
+inline void settle(Ints& x) {
+#ifndef FR_EMULATED_AVX512
+  asm("" : "+v"(x));
+#else
+  (void)x;
+#endif
+}
+
 inline Ints four_codes(const char* x) {
   int32_t word;
   __builtin_memcpy(&word, x, sizeof word);
@@ -28,6 +36,7 @@ struct Bytes {
 struct ByteSum {
   explicit ByteSum(int codes = 0) : total(_mm512_set1_epi32(-128 * codes)) {}
   void add(const Bytes& b, const char* x) { total = _mm512_dpbusd_epi32(total, b.above, four_codes(x)); }
+  void settle() { cpu::settle(total); }
   Ints words() const { return total; }
   Ints total;
 };
@@ -47,6 +56,7 @@ struct NibbleSum {
     add_four(n.high, x + 4);
   }
   void add_four(Ints nibbles, const char* x) { total = _mm512_dpbusd_epi32(total, nibbles, four_codes(x)); }
+  void settle() { cpu::settle(total); }
   Ints words() const { return total; }
   Ints total;
 };
