@@ -64,7 +64,7 @@ inline void block(const float* x, ptrdiff_t ldx, const P* panels, int begin, int
       for (int v = 0; v < V; ++v) {
         const auto& w = readers[v / panel_vecs];
         if constexpr (N > 1 && stream_ahead > 0) {
-          if (v % panel_vecs == 0) prefetch(w.row(j) + stream_ahead);
+          if (v % panel_vecs == 0) prefetch_far(w.row(j) + stream_ahead);
         }
         const F32 weight = w.weights(j, v % panel_vecs);
 #pragma GCC unroll 16

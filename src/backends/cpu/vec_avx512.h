@@ -13,7 +13,7 @@ namespace {
 inline constexpr int lanes = 16;
 inline constexpr int max_rows = 12;  // rows that a product keeps in registers: 12 x 2 accumulators
 inline constexpr int stream_ahead =
-    2048;  // bytes to prefetch ahead where panels stream side by side; 0: the processor does
+    1088;  // bytes to prefetch ahead where panels stream side by side; 0: the processor does
 inline constexpr float sparse_share = 0.25f;
 
 struct F32 {
