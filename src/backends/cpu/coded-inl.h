@@ -79,10 +79,10 @@ struct CodedRow {
         scales(reinterpret_cast<const float*>(row + in)),
         sums(reinterpret_cast<const int32_t*>(scales + in / block_inputs)),
         scaled_sums(reinterpret_cast<const float*>(sums + in / block_inputs)) {}
-  const char* codes;
-  const float* scales;
-  const int32_t* sums;
-  const float* scaled_sums;
+  const char* codes = nullptr;
+  const float* scales = nullptr;
+  const int32_t* sums = nullptr;
+  const float* scaled_sums = nullptr;
 };
 
 // y[R][vectors [v0, v0 + V) of N panels] (+)= block b of the inputs of R rows times the panels'. What lies
@@ -174,15 +174,19 @@ inline void streamed(const Product& p, int first, int last) {
   }
 }
 
-// y (+)= blocks [b0, b1) of the inputs of all rows times those of panel i.
-template <class P>
-inline void multiply(const Product& p, int i, const P& panel, int b0, int b1) {
+// y (+)= blocks [b0, b1) of the inputs of all rows times those of panels [first, last), which panel(i) gives. A
+// few rows at a time go through all these weights, which the first-level cache should hold.
+template <class F>
+inline void multiply(const Product& p, int first, int last, F panel, int b0, int b1) {
   for (int t = 0; t < p.rows; t += dot_rows) {
     const int rows = p.rows - t < dot_rows ? p.rows - t : dot_rows;
     CodedRow x[dot_rows];
     for (int r = 0; r < rows; ++r) x[r] = CodedRow(p.codes + (t + r) * p.ld_codes, p.in);
-    float* const y = p.y + t * p.ldy + i * panel_cols;
-    for (int b = b0; b < b1; ++b) dot_rows_of<dot_rows, 1>(rows, x, &panel, b, y, p.ldy, 0);
+    for (int i = first; i < last; ++i) {
+      const auto weights = panel(i);
+      float* const y = p.y + t * p.ldy + i * panel_cols;
+      for (int b = b0; b < b1; ++b) dot_rows_of<dot_rows, 1>(rows, x, &weights, b, y, p.ldy, 0);
+    }
   }
 }
 
@@ -194,12 +198,14 @@ inline void coded_panels(const Product& p, int first, int last) {
     streamed<dot_rows / 2, 2, P>(p, first, last);
   } else if (p.rows <= dot_rows) {
     streamed<dot_rows, 1, P>(p, first, last);
-  } else {  // in parts that the first-level cache holds
-    const int blocks = p.in / block_inputs;
-    constexpr int part = 16;
-    for (int i = first; i < last; ++i) {
-      for (int b = 0; b < blocks; b += part)
-        multiply(p, i, P(p, i), b, blocks - b < part ? blocks : b + part);
+  } else {
+    constexpr int most = 16;  // blocks at a time
+    const int blocks = p.in / block_inputs, width = last - first < 4 ? last - first : 4, part = most / width;
+    for (int i = first; i < last; i += width) {
+      for (int b = 0; b < blocks; b += part) {
+        multiply(p, i, last - i < width ? last : i + width, [&](int n) { return P(p, n); }, b,
+                 blocks - b < part ? blocks : b + part);
+      }
     }
   }
 }

@@ -244,8 +244,10 @@ inline void unpacked_group(const Product& p, int first, int last) {
       ahead += share;
       const BlockPanel<type, true> packed = group.beside(begin - first);
       for (int b = b0; b < b1; ++b) unpack_strip<type>(packed, b, words + (b - b0) * Panel::size, step);
-      for (int i = begin; i < end; ++i)
-        multiply(p, i, Panel(packed.beside(i - begin), words + (i - begin) * step, b0), b0, b1);
+      const auto panel = [&](int i) {
+        return Panel(packed.beside(i - begin), words + (i - begin) * step, b0);
+      };
+      multiply(p, begin, end, panel, b0, b1);
     }
   }
 }
