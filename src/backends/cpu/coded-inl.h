@@ -174,8 +174,8 @@ inline void streamed(const Product& p, int first, int last) {
   }
 }
 
-// y (+)= blocks [b0, b1) of the inputs of all rows times those of panels [first, last), which panel(i) gives. A
-// few rows at a time go through all these weights, which the first-level cache should hold.
+// y (+)= blocks [b0, b1) of the inputs of all rows times those of panels [first, last), which panel(i) gives.
+// A few rows at a time go through all these weights, which the first-level cache should hold.
 template <class F>
 inline void multiply(const Product& p, int first, int last, F panel, int b0, int b1) {
   for (int t = 0; t < p.rows; t += dot_rows) {
@@ -203,8 +203,9 @@ inline void coded_panels(const Product& p, int first, int last) {
     const int blocks = p.in / block_inputs, width = last - first < 4 ? last - first : 4, part = most / width;
     for (int i = first; i < last; i += width) {
       for (int b = 0; b < blocks; b += part) {
-        multiply(p, i, last - i < width ? last : i + width, [&](int n) { return P(p, n); }, b,
-                 blocks - b < part ? blocks : b + part);
+        multiply(
+            p, i, last - i < width ? last : i + width, [&](int n) { return P(p, n); }, b,
+            blocks - b < part ? blocks : b + part);
       }
     }
   }

@@ -61,9 +61,9 @@ struct StripSums {
   using Sum = typename Coded<type>::Sum;
   static constexpr bool bytes = Coded<type>::bytes;
 
-  void start(int value) {
+  explicit StripSums(int start) {
 #pragma GCC unroll 8
-    for (Sum& sum : sums) sum = Sum(value);
+    for (Sum& sum : sums) sum = Sum(start);
   }
   void add(const char* const* rows, ptrdiff_t at, const char* codes) {  // four rows
     Ints r[4];
@@ -74,10 +74,13 @@ struct StripSums {
     for (int v = 0; v < 4; ++v) {
       if constexpr (bytes) {
         sums[v].add(Bytes(r[v]), codes);
+        sums[v].settle();
       } else {
         const Nibbles n(r[v]);
         sums[v].add_four(n.low, codes);
         sums[v + 4].add_four(n.high, codes);
+        sums[v].settle();
+        sums[v + 4].settle();
       }
     }
   }
@@ -101,27 +104,28 @@ struct StripSums {
   Sum sums[vectors];
 };
 
-// y (+)= block b of one row of inputs times panels [first, last) of one group. Four rows are read from one
-// end to the other, which a processor foresees, and the sums of all columns wait in the first-level cache.
+// y row t (+)= block b of a row of inputs times panels [first, last) of one group. Strips jump from row to row,
+// which processors do not foresee: what the next block needs comes into the second-level cache meanwhile, a
+// whole row at a time.
 template <WeightType type>
 inline void row_block(const Product& p, const CodedRow& x, const Chosen& c, const Chosen& next, int b,
                       int first, int last, int t) {
   constexpr int each = strip_panels<type>;
   constexpr int width = each * row_bytes(type, panel_cols);
   const int strips = (last - first + each - 1) / each;
-  StripSums<type> sums[widest_group / each];
-  for (int s = 0; s < strips; ++s) sums[s].start(Coded<type>::start(x.sums[b]));
-  for (int i = 0, fetched = 0; i < c.count; i += 4) {
-    // Of the next block, as large a part as this is of this one.
-    for (const int until = next.pieces() * (i + 4) / c.count; fetched < until; ++fetched) {
-      for (ptrdiff_t line = 0; line < strips * width; line += cache_line)
-        prefetch_far(next.memory[fetched] + line);
-    }
-    for (int s = 0; s < strips; ++s) sums[s].add(c.rows() + i, s * width, c.codes + i);
-  }
   const auto block = BlockPanel<type, true>(p, first).open(b * block_inputs);
-  for (int s = 0; s < strips; ++s) {
-    sums[s].each([&](int n, int v, F32 sum) {
+  const int steps = strips * (c.count / 4);
+  for (int s = 0, fetched = 0, due = 0; s < strips; ++s) {
+    StripSums<type> sums(Coded<type>::start(x.sums[b]));
+    for (int i = 0; i < c.count; i += 4) {
+      // Of what the next block needs, as large a part as this is of this one.
+      for (due += next.pieces(); due >= steps; due -= steps, ++fetched) {
+        for (ptrdiff_t line = 0; line < strips * width; line += cache_line)
+          prefetch_far(next.memory[fetched] + line);
+      }
+      sums.add(c.rows() + i, s * width, c.codes + i);
+    }
+    sums.each([&](int n, int v, F32 sum) {
       const int i = s * each + n;
       if (i >= last - first) return;
       const auto here = block.beside(i);
@@ -134,16 +138,15 @@ inline void row_block(const Product& p, const CodedRow& x, const Chosen& c, cons
   }
 }
 
-// Up to `most` rows of inputs and panels [first, last) of one group, block after block; what the next block
-// needs is on its way meanwhile.
-inline constexpr int most = 16;
+// Up to `most_rows` rows of inputs and panels [first, last) of one group, block after block.
+inline constexpr int most_rows = 16;
 template <WeightType type>
 inline void rows_of_group(const Product& p, int t0, int rows, int first, int last) {
   const BlockPanel<type, true> panel(p, first);
   const ptrdiff_t bytes = (last - first) * row_bytes(type, panel_cols);
   const int blocks = p.in / block_inputs;
-  Reading inputs[most];
-  Chosen chosen[2][most];
+  Reading inputs[most_rows];
+  Chosen chosen[2][most_rows];
   for (int t = 0; t < rows; ++t) {
     inputs[t] = Reading(p, t0 + t);
     chosen[0][t] = inputs[t].choose(0, panel, bytes);
@@ -165,7 +168,7 @@ inline void rows_of_group(const Product& p, int t0, int rows, int first, int las
 // Many inputs count: all rows are read
 // ---------------------------------------------------------------------------------------------------------
 
-// A panel whose codes, from block `first_` on, became words.
+// A panel whose codes, from block `first` on, became words.
 template <WeightType type>
 struct UnpackedPanel : Coded<type> {
   static constexpr ptrdiff_t size = Coded<type>::words * word_row;  // of a block
@@ -284,8 +287,8 @@ void coded_product(const Product& p, int first, int last) {
 void rows_product(const Product& p, int first, int last) {
   with_type(p.type, [&](auto of) {
     each_group(p, first, last, [&](int begin, int end) {
-      for (int t = 0; t < p.rows; t += most)
-        rows_of_group<decltype(of)::type>(p, t, p.rows - t < most ? p.rows - t : most, begin, end);
+      for (int t = 0; t < p.rows; t += most_rows)
+        rows_of_group<decltype(of)::type>(p, t, p.rows - t < most_rows ? p.rows - t : most_rows, begin, end);
     });
   });
   finish(p, first, last);
