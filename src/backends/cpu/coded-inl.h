@@ -175,9 +175,10 @@ inline void streamed(const Product& p, int first, int last) {
 }
 
 // y (+)= blocks [b0, b1) of the inputs of all rows times those of panels [first, last), which panel(i) gives.
-// A few rows at a time go through all these weights, which the first-level cache should hold.
+// A few rows at a time go through all these weights, which the first-level cache should hold. The first of
+// them bring in what lies `ahead` bytes further.
 template <class F>
-inline void multiply(const Product& p, int first, int last, F panel, int b0, int b1) {
+inline void multiply(const Product& p, int first, int last, F panel, int b0, int b1, ptrdiff_t ahead) {
   for (int t = 0; t < p.rows; t += dot_rows) {
     const int rows = p.rows - t < dot_rows ? p.rows - t : dot_rows;
     CodedRow x[dot_rows];
@@ -185,7 +186,8 @@ inline void multiply(const Product& p, int first, int last, F panel, int b0, int
     for (int i = first; i < last; ++i) {
       const auto weights = panel(i);
       float* const y = p.y + t * p.ldy + i * panel_cols;
-      for (int b = b0; b < b1; ++b) dot_rows_of<dot_rows, 1>(rows, x, &weights, b, y, p.ldy, 0);
+      for (int b = b0; b < b1; ++b)
+        dot_rows_of<dot_rows, 1>(rows, x, &weights, b, y, p.ldy, t == 0 ? ahead : 0);
     }
   }
 }
@@ -201,12 +203,11 @@ inline void coded_panels(const Product& p, int first, int last) {
   } else {
     constexpr int most = 16;  // blocks at a time
     const int blocks = p.in / block_inputs, width = last - first < 4 ? last - first : 4, part = most / width;
+    const auto panel = [&p](int n) { return P(p, n); };
     for (int i = first; i < last; i += width) {
-      for (int b = 0; b < blocks; b += part) {
-        multiply(
-            p, i, last - i < width ? last : i + width, [&](int n) { return P(p, n); }, b,
-            blocks - b < part ? blocks : b + part);
-      }
+      const int end = last - i < width ? last : i + width;
+      for (int b = 0; b < blocks; b += part)
+        multiply(p, i, end, panel, b, blocks - b < part ? blocks : b + part, part * P::words * word_row);
     }
   }
 }

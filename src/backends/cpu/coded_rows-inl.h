@@ -104,9 +104,9 @@ struct StripSums {
   Sum sums[vectors];
 };
 
-// y row t (+)= block b of a row of inputs times panels [first, last) of one group. Strips jump from row to row,
-// which processors do not foresee: what the next block needs comes into the second-level cache meanwhile, a
-// whole row at a time.
+// y row t (+)= block b of a row of inputs times panels [first, last) of one group. Strips jump from row to
+// row, which processors do not foresee: what the next block needs comes into the second-level cache
+// meanwhile, a whole row at a time.
 template <WeightType type>
 inline void row_block(const Product& p, const CodedRow& x, const Chosen& c, const Chosen& next, int b,
                       int first, int last, int t) {
@@ -250,7 +250,7 @@ inline void unpacked_group(const Product& p, int first, int last) {
       const auto panel = [&](int i) {
         return Panel(packed.beside(i - begin), words + (i - begin) * step, b0);
       };
-      multiply(p, begin, end, panel, b0, b1);
+      multiply(p, begin, end, panel, b0, b1, 0);
     }
   }
 }
