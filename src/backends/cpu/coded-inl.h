@@ -194,6 +194,7 @@ inline void multiply(const Product& p, int first, int last, F panel, int b0, int
 
 template <class P>
 inline void coded_panels(const Product& p, int first, int last) {
+  if (first == last) return;
   if (p.rows == 1) {
     streamed<1, 8 / panel_vecs, P>(p, first, last);
   } else if (p.rows <= dot_rows / 2) {

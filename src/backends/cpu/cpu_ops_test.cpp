@@ -124,6 +124,7 @@ TEST_P(CpuOpsTest, RoundedInputsStayClose) {
   };
   for (const DType dtype : {DType::q8_0, DType::q4_k}) {
     compare_with_reference(Net(with_blocks), &emit_products, rounding(dtype), "blocks", {0.1, 2e-2});
+    compare_with_reference(Net(one_panel), &emit_products, rounding(dtype), "one panel", {0.1, 2e-2});
   }
   for (const Sizes& size : {odd_size, usual_size}) {
     compare_with_reference(Net(size), &emit_products, rounding(DType::f32), "fp32");
@@ -205,7 +206,7 @@ TEST_P(CpuOpsTest, BitsDoNotDependOnBatchingChunkingOrThreads) {
     o.device.dtype = dtype;
     for (const bool exact : {false, true}) {
       o.device.exact_activations = exact;
-      expect_same_bits(Net(with_blocks), &emit_products, o);
+      for (const Sizes& size : {with_blocks, one_panel}) expect_same_bits(Net(size), &emit_products, o);
     }
   }
 }

@@ -16,8 +16,9 @@ int sparse_group(WeightType type, int panels, int threads) {
   const int widest = type >= WeightType::q8_0 ? 16 : 32;
   constexpr int narrowest = 4;
   const auto groups = [panels](int of) { return (panels + of - 1) / of; };
-  const int wanted = std::max(groups(widest), std::min(threads, groups(narrowest)));
-  return (panels + wanted - 1) / wanted;
+  const int wanted = (groups(widest) + threads - 1) / threads * threads;
+  const int number = std::min(wanted, groups(narrowest));
+  return std::max(2, groups(number));  // one panel is no group: codes of its inputs would not lie in rows
 }
 
 }  // namespace

@@ -114,6 +114,6 @@ std::vector<float> pending_of(const Batch& b, const Net& net, unsigned seed);
 
 inline constexpr Sizes odd_size{35, 5, 77, 3, 41}, usual_size{128, 2, 448, 32, 96},
     small_heads{64, 4, 100, 8, 33}, head_40{80, 2, 96, 5, 50}, head_32{96, 3, 200, 16, 64},
-    with_blocks{256, 4, 544, 32, 96};
+    with_blocks{256, 4, 544, 32, 96}, one_panel{32, 2, 256, 8, 96};
 
 }  // namespace fr::cpu
