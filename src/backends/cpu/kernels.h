@@ -7,8 +7,8 @@
 
 namespace fr::cpu {
 
-inline constexpr int panel_cols = 32;    // outputs per panel of a packed matrix
-inline constexpr int tile_rows = 128;    // inputs per block when a panel is unpacked to float
+inline constexpr int panel_cols = 32;  // outputs per panel of a packed matrix
+inline constexpr int tile_rows = 128;  // inputs per block when a panel is unpacked to float
 inline constexpr int tile_floats =
     tile_rows * panel_cols * 17 / 16;  // with two floats of scales for 32 inputs
 
