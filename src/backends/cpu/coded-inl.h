@@ -103,7 +103,7 @@ inline void dot_block(const CodedRow* x, const P* panels, int b, int v0, float* 
       const char* const row = panels[n].codes(b) + g * word_row;
       if (ahead > 0) {
         prefetch_far(row + ahead);
-        prefetch_far(row + ahead + 64);
+        prefetch_far(row + ahead + cache_line);
       }
       typename P::Weights w[V];
 #pragma GCC unroll 8

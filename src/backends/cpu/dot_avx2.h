@@ -2,9 +2,8 @@
 // beside vec_avx2.h.
 //   Ints                 a vector of integers
 //   Bytes, Nibbles       a vector of words of weights: 4 inputs of a column each, or 8
-//   ByteSum, NibbleSum   for every column the sum over a block of weight times input; add() takes the codes
-//   of
-//                        the inputs of one word, words() is exact
+//   ByteSum, NibbleSum   for every column the sum over a block of weight times input: add() takes the codes
+//                        of a word's inputs, words() is exact
 //   settle               the sum is made here: or GCC puts all that a sum consists of where the sum is used,
 //                        each addition waits for the one before, and the codes of all words wait in memory
 //   interleave           four rows of bytes to words of one byte of each, in the order that `in_order` undoes
