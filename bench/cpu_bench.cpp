@@ -3,6 +3,7 @@
 // CPU time, so that other programs disturb little.
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 #include <vector>
@@ -74,8 +75,9 @@ void product(benchmark::State& state, const Kernels& simd, WeightType type, Shap
   AlignedBuffer tile = filled(sizeof(float) * tile_floats, 0);
   const auto bytes = static_cast<std::size_t>(packed_bytes(type, s.out / panel_cols, s.group, s.in));
   std::vector<char> codes(static_cast<std::size_t>(s.rows * coded_bytes(s.in)));
-  for (int t = 0; t < s.rows && coded; ++t)
-    simd.coded->encode(x.data() + t * ldx, s.in, codes.data() + t * coded_bytes(s.in));
+  for (int t = 0; coded && t < s.rows; t += simd.coded->height)
+    simd.coded->encode(x.data() + t * ldx, ldx, std::min(simd.coded->height, s.rows - t), s.in,
+                       codes.data() + t * coded_bytes(s.in));
   std::size_t copy = 0;
   weights(0, bytes);  // filled before the time counts
   for (auto _ : state) {
@@ -112,11 +114,12 @@ void product(benchmark::State& state, const Kernels& simd, WeightType type, Shap
 }
 
 void recurrence(benchmark::State& state, const Kernels& simd, int n) {
-  std::vector<float> s(static_cast<std::size_t>(n * n), 0.01f), v(static_cast<std::size_t>(n), 0.1f),
-      y(v.size());
-  const Wkv7Token token{v.data(), v.data(), v.data(), v.data(), v.data(), v.data(), y.data()};
+  const auto bytes = static_cast<std::size_t>(n * n) * sizeof(float);
+  AlignedBuffer s = filled(bytes, 0), y = filled(bytes, 0);
+  const std::vector<float> v(static_cast<std::size_t>(n), 0.1f);
+  const Wkv7Token token{v.data(), v.data(), v.data(), v.data(), v.data(), v.data(), y.as<float>()};
   for (auto _ : state) {
-    simd.wkv7(token, n, s.data());
+    simd.wkv7(token, n, s.as<float>());
     benchmark::ClobberMemory();
   }
 }

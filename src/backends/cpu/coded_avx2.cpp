@@ -2,5 +2,5 @@
 #include "backends/cpu/coded_rows-inl.h"
 
 namespace fr::cpu {
-const CodedKernels coded_avx2{&encode, &coded_product, &rows_product};
+const CodedKernels coded_avx2{dot_rows, &encode, &coded_product, &rows_product};
 }  // namespace fr::cpu

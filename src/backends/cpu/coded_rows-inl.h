@@ -30,7 +30,7 @@ struct Reading {
   Reading(const Product& p, int row)
       : index(p.nonzero + row * p.ld_nonzero + 1),
         end(index + index[-1]),
-        x(p.codes + row * p.ld_codes, p.in) {}
+        x(rows_from(p, row / dot_rows * dot_rows).row(row % dot_rows)) {}
 
   // What block b needs of a group that begins with `panel`; of rows, `bytes` bytes.
   template <class Panel>
@@ -42,7 +42,7 @@ struct Reading {
     const char** const rows = c.memory + c.scales;
     for (; index < end && *index < (b + 1) * block_inputs; ++index, ++c.count) {
       rows[c.count] = panel.row(*index);
-      c.codes[c.count] = x.codes[*index];
+      c.codes[c.count] = x.block(b).codes(*index % block_inputs / 4)[*index % 4];
     }
     for (; c.count % 4 != 0; ++c.count) {
       rows[c.count] = rows[0];
@@ -61,7 +61,7 @@ struct StripSums {
   using Sum = typename Coded<type>::Sum;
   static constexpr bool bytes = Coded<type>::bytes;
 
-  explicit StripSums(int start) {
+  explicit StripSums(Ints start) {
 #pragma GCC unroll 8
     for (Sum& sum : sums) sum = Sum(start);
   }
@@ -77,8 +77,8 @@ struct StripSums {
         sums[v].settle();
       } else {
         const Nibbles n(r[v]);
-        sums[v].add_four(n.low, codes);
-        sums[v + 4].add_four(n.high, codes);
+        sums[v].add(n.low, codes);
+        sums[v + 4].add(n.high, codes);
         sums[v].settle();
         sums[v + 4].settle();
       }
@@ -104,8 +104,8 @@ struct StripSums {
   Sum sums[vectors];
 };
 
-// y row t (+)= block b of a row of inputs times panels [first, last) of one group. Strips jump from row to
-// row, which processors do not foresee: what the next block needs comes into the second-level cache
+// y row t (+)= block b of a row of inputs, x, times panels [first, last) of one group. Strips jump from row
+// to row, which processors do not foresee: what the next block needs comes into the second-level cache
 // meanwhile, a whole row at a time.
 template <WeightType type>
 inline void row_block(const Product& p, const CodedRow& x, const Chosen& c, const Chosen& next, int b,
@@ -116,7 +116,7 @@ inline void row_block(const Product& p, const CodedRow& x, const Chosen& c, cons
   const auto block = BlockPanel<type, true>(p, first).open(b * block_inputs);
   const int steps = strips * (c.count / 4);
   for (int s = 0, fetched = 0, due = 0; s < strips; ++s) {
-    StripSums<type> sums(Coded<type>::start(x.sums[b]));
+    StripSums<type> sums(Coded<type>::start(x));
     for (int i = 0; i < c.count; i += 4) {
       // Of what the next block needs, as large a part as this is of this one.
       for (due += next.pieces(); due >= steps; due -= steps, ++fetched) {
@@ -131,8 +131,8 @@ inline void row_block(const Product& p, const CodedRow& x, const Chosen& c, cons
       const auto here = block.beside(i);
       float* const to = p.y + t * p.ldy + (first + i) * panel_cols + v * lanes;
       F32 total = b > 0 ? load(to) : set1(0.0f);
-      total = fma(sum, here.scale(v) * set1(x.scales[b]), total);
-      if constexpr (type == WeightType::q4_k) total = fma(here.offset(v), set1(x.scaled_sums[b]), total);
+      total = fma(sum, here.scale(v) * set1(x.scale()), total);
+      if constexpr (type == WeightType::q4_k) total = fma(here.offset(v), set1(x.scaled_sum()), total);
       store(to, total);
     });
   }
@@ -160,7 +160,8 @@ inline void rows_of_group(const Product& p, int t0, int rows, int first, int las
       } else {
         next.count = next.scales = 0;
       }
-      if (here.count > 0 || b == 0) row_block<type>(p, inputs[t].x, here, next, b, first, last, t0 + t);
+      if (here.count > 0 || b == 0)
+        row_block<type>(p, inputs[t].x.block(b), here, next, b, first, last, t0 + t);
     }
   }
 }
@@ -174,9 +175,10 @@ struct UnpackedPanel : Coded<type> {
   static constexpr ptrdiff_t size = Coded<type>::words * word_row;  // of a block
   UnpackedPanel(const BlockPanel<type, true>& panel, const char* words, int first)
       : packed(panel), unpacked(words), first_block(first) {}
-  const char* codes(int b) const { return unpacked + (b - first_block) * size; }
-  F32 scale(int b, int v) const { return packed.open(b * block_inputs).scale(v); }
-  F32 offset(int b, int v) const { return packed.open(b * block_inputs).offset(v); }
+  struct Block : BlockPanel<type, true>::Reader {
+    const char* codes;
+  };
+  Block open(int b) const { return {packed.open(b * block_inputs), unpacked + (b - first_block) * size}; }
 
   BlockPanel<type, true> packed;
   const char* unpacked;
@@ -235,22 +237,20 @@ inline void unpacked_group(const Product& p, int first, int last) {
   static_assert(strip_panels<type> * step <= ptrdiff_t{tile_floats} * 4);
   char* const words = reinterpret_cast<char*>(p.tile);
   const BlockPanel<type, true> group(p, first);
-  const int blocks = p.in / block_inputs,
-            strips = (last - first + strip_panels<type> - 1) / strip_panels<type>;
+  const int blocks = p.in / block_inputs;
   for (int b0 = 0; b0 < blocks; b0 += part) {
     const int b1 = blocks - b0 < part ? blocks : b0 + part, next = blocks - b1 < part ? blocks : b1 + part;
     const char* ahead = group.header(b1);
-    const ptrdiff_t share = (group.header(next) - ahead) / strips;
+    const int lines = static_cast<int>((group.header(next) - ahead) / cache_line / (last - first));
     for (int begin = first; begin < last; begin += strip_panels<type>) {
       const int end = last - begin < strip_panels<type> ? last : begin + strip_panels<type>;
-      for (ptrdiff_t line = 0; line < share; line += cache_line) prefetch_far(ahead + line);
-      ahead += share;
       const BlockPanel<type, true> packed = group.beside(begin - first);
       for (int b = b0; b < b1; ++b) unpack_strip<type>(packed, b, words + (b - b0) * Panel::size, step);
       const auto panel = [&](int i) {
         return Panel(packed.beside(i - begin), words + (i - begin) * step, b0);
       };
-      multiply(p, begin, end, panel, b0, b1, 0);
+      multiply(p, begin, end, panel, b0, b1, Soon{ahead, lines * cache_line, lines});
+      ahead += (end - begin) * lines * cache_line;
     }
   }
 }

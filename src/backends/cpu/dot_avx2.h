@@ -2,8 +2,8 @@
 // beside vec_avx2.h.
 //   Ints                 a vector of integers
 //   Bytes, Nibbles       a vector of words of weights: 4 inputs of a column each, or 8
-//   ByteSum, NibbleSum   for every column the sum over a block of weight times input: add() takes the codes
-//                        of a word's inputs, words() is exact
+//   ByteSum, NibbleSum   for every column the sum over a block of weight times input, from what the codes
+//                        demand (Coded::start): add() takes four inputs' codes, words() is exact
 //   settle               the sum is made here: or GCC puts all that a sum consists of where the sum is used,
 //                        each addition waits for the one before, and the codes of all words wait in memory
 //   interleave           four rows of bytes to words of one byte of each, in the order that `in_order` undoes
@@ -22,7 +22,11 @@ inline F32 to_float(Ints words) { return {_mm256_cvtepi32_ps(words)}; }
 
 inline void settle(Ints& x) { asm("" : "+x"(x)); }
 
-inline Ints four_codes(const char* x) {
+inline Ints minus_shifted(Ints a, int bits) {  // -(a * 2^bits)
+  return _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_slli_epi32(a, bits));
+}
+// Four codes, or a number of 32 bits, in every word.
+inline Ints repeated(const char* x) {
   int32_t word;
   __builtin_memcpy(&word, x, sizeof word);
   return _mm256_set1_epi32(word);
@@ -36,9 +40,10 @@ struct Bytes {
   Ints w, magnitude;
 };
 struct ByteSum {
-  explicit ByteSum(int = 0) : total(_mm256_setzero_si256()) {}
+  ByteSum() = default;
+  explicit ByteSum(Ints) : total(_mm256_setzero_si256()) {}
   void add(const Bytes& b, const char* x) {
-    const __m256i pairs = _mm256_maddubs_epi16(b.magnitude, _mm256_sign_epi8(four_codes(x), b.w));
+    const __m256i pairs = _mm256_maddubs_epi16(b.magnitude, _mm256_sign_epi8(repeated(x), b.w));
     total = _mm256_add_epi32(total, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
   }
   void settle() { cpu::settle(total); }
@@ -56,13 +61,10 @@ struct Nibbles {
 };
 inline Ints joined(Ints low, Ints high) { return _mm256_or_si256(low, _mm256_slli_epi16(high, 4)); }
 struct NibbleSum {
-  explicit NibbleSum(int start = 0) : first(_mm256_set1_epi32(start)), pairs(_mm256_setzero_si256()) {}
-  void add(const Nibbles& n, const char* x) {
-    add_four(n.low, x);
-    add_four(n.high, x + 4);
-  }
-  void add_four(Ints nibbles, const char* x) {
-    pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(nibbles, four_codes(x)));
+  NibbleSum() = default;
+  explicit NibbleSum(Ints start) : first(start), pairs(_mm256_setzero_si256()) {}
+  void add(Ints nibbles, const char* x) {
+    pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(nibbles, repeated(x)));
   }
   void settle() { cpu::settle(pairs); }
   Ints words() const { return _mm256_add_epi32(first, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))); }

@@ -20,7 +20,11 @@ inline void settle(Ints& x) {
 #endif
 }
 
-inline Ints four_codes(const char* x) {
+inline Ints minus_shifted(Ints a, int bits) {  // -(a * 2^bits)
+  return _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32(a, static_cast<unsigned>(bits)));
+}
+// Four codes, or a number of 32 bits, in every word.
+inline Ints repeated(const char* x) {
   int32_t word;
   __builtin_memcpy(&word, x, sizeof word);
   return _mm512_set1_epi32(word);
@@ -34,8 +38,9 @@ struct Bytes {
   Ints above;
 };
 struct ByteSum {
-  explicit ByteSum(int codes = 0) : total(_mm512_set1_epi32(-128 * codes)) {}
-  void add(const Bytes& b, const char* x) { total = _mm512_dpbusd_epi32(total, b.above, four_codes(x)); }
+  ByteSum() = default;
+  explicit ByteSum(Ints codes) : total(minus_shifted(codes, 7)) {}
+  void add(const Bytes& b, const char* x) { total = _mm512_dpbusd_epi32(total, b.above, repeated(x)); }
   void settle() { cpu::settle(total); }
   Ints words() const { return total; }
   Ints total;
@@ -50,12 +55,9 @@ struct Nibbles {
 };
 inline Ints joined(Ints low, Ints high) { return _mm512_or_si512(low, _mm512_slli_epi16(high, 4)); }
 struct NibbleSum {
-  explicit NibbleSum(int start = 0) : total(_mm512_set1_epi32(start)) {}
-  void add(const Nibbles& n, const char* x) {
-    add_four(n.low, x);
-    add_four(n.high, x + 4);
-  }
-  void add_four(Ints nibbles, const char* x) { total = _mm512_dpbusd_epi32(total, nibbles, four_codes(x)); }
+  NibbleSum() = default;
+  explicit NibbleSum(Ints start) : total(start) {}
+  void add(Ints nibbles, const char* x) { total = _mm512_dpbusd_epi32(total, nibbles, repeated(x)); }
   void settle() { cpu::settle(total); }
   Ints words() const { return total; }
   Ints total;

@@ -131,6 +131,9 @@ inline simde__m512 fused(simde__m512 a, simde__m512 b, simde__m512 c) {
 #undef _mm512_dpbusd_epi32
 #define _mm512_dpbusd_epi32 dot_of_bytes
 #define _mm512_srai_epi32 shifted_right
+#define _mm512_shuffle_f32x4(a, b, order) \
+  simde_mm512_castsi512_ps(               \
+      simde_mm512_shuffle_i32x4(simde_mm512_castps_si512(a), simde_mm512_castps_si512(b), order))
 #undef _mm512_fmadd_ps
 #define _mm512_fmadd_ps fused
 

@@ -142,23 +142,36 @@ void wkv56(const float* r, const float* k, const float* v, const float* w, const
   if (c < n) wkv56_columns<1>(r, k, v, w, u, n, s, y, c, FirstLanes{n - c});
 }
 
+// What R rows add up to, four rows together: each in every lane, or one after the other to memory.
+inline void sums_of(const F32 (&v)[4], F32 (&each)[4]) {
+  const F32 four = four_sums(v);
+  each[0] = of_four<0>(four);
+  each[1] = of_four<1>(four);
+  each[2] = of_four<2>(four);
+  each[3] = of_four<3>(four);
+}
+inline void sums_of(const F32 (&v)[1], F32 (&each)[1]) { each[0] = set1(sum(v[0])); }
+inline void sums_of(const F32 (&v)[4], float* to) { store_four(to, four_sums(v)); }
+inline void sums_of(const F32 (&v)[1], float* to) { *to = sum(v[0]); }
+
 // R rows of the state from row i on: two passes, because the second needs the whole of S a.
 template <int R>
 inline void wkv7_rows(const Wkv7Token& t, int n, float* s, int i) {
-  F32 dot[R];
-  for (int j = 0; j < R; ++j) dot[j] = set1(0.0f);
+  F32 dot[R], value[R], out[R];
+#pragma GCC unroll 4
+  for (int j = 0; j < R; ++j) dot[j] = out[j] = set1(0.0f);
   each(n, [&](int c, auto some) {
     const F32 a = some.load(t.a + c);
+#pragma GCC unroll 4
     for (int j = 0; j < R; ++j) dot[j] = fma(some.load(s + (i + j) * n + c), a, dot[j]);
   });
-  F32 erased[R], value[R], out[R];
-  for (int j = 0; j < R; ++j) {
-    erased[j] = set1(sum(dot[j]));
-    value[j] = set1(t.v[i + j]);
-    out[j] = set1(0.0f);
-  }
+  F32 erased[R];
+  sums_of(dot, erased);
+#pragma GCC unroll 4
+  for (int j = 0; j < R; ++j) value[j] = set1(t.v[i + j]);
   each(n, [&](int c, auto some) {
     const F32 r = some.load(t.r + c), w = some.load(t.w + c), k = some.load(t.k + c), b = some.load(t.b + c);
+#pragma GCC unroll 4
     for (int j = 0; j < R; ++j) {
       float* at = s + (i + j) * n + c;
       const F32 next = fma(some.load(at), w, fma(erased[j], b, value[j] * k));
@@ -166,7 +179,7 @@ inline void wkv7_rows(const Wkv7Token& t, int n, float* s, int i) {
       out[j] = fma(next, r, out[j]);
     }
   });
-  for (int j = 0; j < R; ++j) t.y[i + j] = sum(out[j]);
+  sums_of(out, t.y + i);
 }
 
 void wkv7(const Wkv7Token& t, int n, float* s) {

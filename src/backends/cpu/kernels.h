@@ -75,10 +75,12 @@ static constexpr ptrdiff_t packed_bytes(WeightType t, ptrdiff_t panels, ptrdiff_
   return full * group_step(t, group, in) + group_bytes(t, (panels - full * group) * panel_cols, in) + vector;
 }
 
-// Inputs in 8 bits, which products of blocks and integers take: of a row first the codes, -127 to 127, then
-// for every block of 32 inputs the scale (float), then for every block the sum of its codes (int32), then for
-// every block the scale times that sum (float).
-static constexpr ptrdiff_t coded_bytes(ptrdiff_t in) { return in + in / block_inputs * 12; }
+// Inputs in 8 bits, which products of blocks and integers take. Up to CodedKernels::height rows stand side by
+// side: of every block of 32 inputs first the codes, -127 to 127, four of the first row, of the second, and
+// so on; then for each row the scale (float), then the sum of its codes (int32), then the scale times that
+// sum (float).
+inline constexpr ptrdiff_t coded_block_bytes = block_inputs + 12;  // of one row
+static constexpr ptrdiff_t coded_bytes(ptrdiff_t in) { return in / block_inputs * coded_block_bytes; }
 
 // y = epilogue(x W^T + bias) * gate. Panels are stored in groups (the last may be smaller): everything of the
 // first group, then of the second; a row of a group holds 32 columns of each of its panels. Rows of y, bias
@@ -99,7 +101,9 @@ struct Product {
   float* tile;         // product: scratch, 64-byte aligned, tile_floats
   const int* nonzero;  // sparse_product: for every row its list of inputs that are not zero, count first
   ptrdiff_t ld_nonzero;
-  const char* codes = nullptr;  // of CodedKernels and TileKernels: the inputs, rows `ld_codes` bytes apart
+  // Of CodedKernels and TileKernels: the inputs, rows `ld_codes` bytes apart; what holds several rows begins
+  // where its first row does.
+  const char* codes = nullptr;
   ptrdiff_t ld_codes = 0;
 };
 
@@ -130,8 +134,10 @@ struct Choose<false, A, B> {
 // Products of integers: weights in blocks times inputs in 8 bits. The sums of blocks
 // are exact, and scaled in order: results have the same bits for any number of rows.
 struct CodedKernels {
-  // x[n], a multiple of 32, to coded_bytes(n) bytes; each block is scaled to its largest magnitude.
-  void (*encode)(const float* x, int n, char* to);
+  int height;  // rows of inputs that stand side by side
+  // 1 to `height` rows of x[n], a multiple of 32, to coded_bytes(n) bytes each; each block of a row is scaled
+  // to its largest magnitude.
+  void (*encode)(const float* x, ptrdiff_t ldx, int rows, int n, char* to);
   // Panels [first, last).
   void (*product)(const Product& p, int first, int last);
   // The same, in groups of several: reads only the rows that p.nonzero lists.
@@ -165,8 +171,8 @@ struct Kernels {
   void (*product)(const Product& p, int first, int last);
   // The same, reading only the weight rows that meet a nonzero input.
   void (*sparse_product)(const Product& p, int first, int last);
-  // list[0] = how many of x's n numbers are not zero; then which, ascending.
-  void (*nonzero)(const float* x, int n, int* list);
+  // How many of x's n numbers are not zero; which goes to `list`, ascending, unless it is null.
+  int (*nonzero)(const float* x, int n, int* list);
 
   void (*activate)(Epilogue act, const float* x, float* y, int n);
   // sum = x + pending (if there is one; sum may be null), h = layer_norm(x + pending) * weight + bias.

@@ -316,13 +316,17 @@ void sparse_product(const Product& p, int first, int last) {
               [&](auto type) { typed_sparse_product<typename decltype(type)::Panel>(p, first, last); });
 }
 
-void nonzero(const float* x, int n, int* list) {
-  int* end = list + 1;
+int nonzero(const float* x, int n, int* list) {
+  int count = 0;
+  if (list == nullptr) {
+    each(n, [&](int i, auto some) { count += __builtin_popcount(nonzero_bits(some.load(x + i))); });
+    return count;
+  }
   each(n, [&](int i, auto some) {
     for (unsigned bits = nonzero_bits(some.load(x + i)); bits != 0; bits &= bits - 1)
-      *end++ = i + __builtin_ctz(bits);
+      list[count++] = i + __builtin_ctz(bits);
   });
-  *list = static_cast<int>(end - list) - 1;
+  return count;
 }
 
 }  // namespace

@@ -10,10 +10,13 @@ namespace {
 // In which form a product takes its inputs.
 enum class Form : std::uint8_t { floats, codes, tiles };
 
-// What decides it: the number of rows, and what the kernels have for the matrix.
+// What decides it, and whether weights that meet zeros are left out: the number of rows, and what the kernels
+// have for the matrix.
 struct Forms {
   Forms(const Kernels& simd, const PackedMatrix& m)
-      : coded(simd.coded != nullptr && m.type >= WeightType::q8_0),
+      : sparse_share(simd.sparse_share),
+        most_skipping(m.type == WeightType::q8_0 ? 6.5 : 3),
+        coded(simd.coded != nullptr && m.type >= WeightType::q8_0),
         least_tiled(simd.tiles == nullptr || m.type == WeightType::f32 ? std::numeric_limits<int>::max()
                     : m.sparse                                         ? 12
                     : coded                                            ? 17
@@ -21,13 +24,27 @@ struct Forms {
   Form of(int rows) const { return rows >= least_tiled ? Form::tiles : coded ? Form::codes : Form::floats; }
   bool tiled() const { return least_tiled < std::numeric_limits<int>::max(); }
   bool prepares() const { return coded || tiled(); }
+  // Few rows wait for memory, which leaving out weights saves; many wait for arithmetic. rows_used: how many
+  // rows, if all their inputs counted, would have as many that are not zero.
+  bool skips(int rows, double rows_used) const {
+    if (of(rows) == Form::tiles) return false;
+    if (of(rows) == Form::codes) return rows + 1.5 * rows_used < most_skipping;
+    return rows == 1 || rows_used < sparse_share * (rows + 2);
+  }
 
+  double sparse_share;
+  double most_skipping;  // measured on Zen 4 with AVX2 and VNNI: reading all takes longer with larger codes
   bool coded;
   // Rows from which on it pays to make tiles of the weights. With integer products and few rows, weights are
   // still waited for; rows of a sparse matrix are left out while there are few. Counted from instructions,
   // not measured yet.
   int least_tiled;
 };
+
+// Rows of inputs that stand together.
+int height(const Kernels& simd, Form form) {
+  return form == Form::tiles ? 16 : form == Form::codes ? simd.coded->height : 1;
+}
 
 // An item is some panels times one block of rows.
 struct ProductCommand {
@@ -51,24 +68,22 @@ struct ProductCommand {
     const int enough = (4 * f.workers + units(f) - 1) / units(f);
     return std::clamp(rows(f) / least_rows, 1, enough);
   }
-  // Where row block i begins; tiles have 16 rows, and go two by two.
+  // Where row block i begins; tiles go two by two.
   int row_begin(const Frame& f, int i) const {
     const int begin = static_cast<int>(std::int64_t{rows(f)} * i / row_blocks(f));
-    return i == row_blocks(f) || forms.of(rows(f)) != Form::tiles ? begin : begin / 32 * 32;
+    const Form form = forms.of(rows(f));
+    const int step = height(simd, form) * (form == Form::tiles ? 2 : 1);
+    return i == row_blocks(f) ? begin : begin / step * step;
   }
   int items(const Frame& f) const { return rows(f) == 0 ? 0 : units(f) * row_blocks(f); }
 
   const int* list(const Frame& f, int row) const { return reinterpret_cast<const int*>(f.at(nonzero, row)); }
-  // Whether weights are left out. Depends on the whole batch, but both ways give the same bits. Few rows wait
-  // for memory, which leaving out weights saves; many wait for arithmetic.
+  // Whether weights are left out. Depends on the whole batch, but both ways give the same bits.
   bool sparse(const Frame& f) const {
-    if (!nonzero) return false;
-    const int all = rows(f);
+    if (!nonzero || !forms.skips(rows(f), 0)) return false;
     std::int64_t count = 0;
-    for (int row = 0; row < all; ++row) count += *list(f, row);
-    const double rows_used = static_cast<double>(count) / m.in;  // if all inputs counted: how many rows
-    if (forms.of(all) == Form::codes) return all + 2 * rows_used < 12;  // measured on Zen 4, AVX2 and VNNI
-    return all == 1 || rows_used < static_cast<double>(simd.sparse_share) * (all + 2);
+    for (int row = 0; row < rows(f); ++row) count += *list(f, row);
+    return forms.skips(rows(f), static_cast<double>(count) / m.in);
   }
 
   Product fill(const Frame& f, const Worker& worker, int first_row, int count) const {
@@ -95,7 +110,7 @@ struct ProductCommand {
 
   void run(const Frame& f, const Worker& worker, int begin, int end) const {
     const Form form = forms.of(rows(f));
-    const bool skips = form != Form::tiles && sparse(f);
+    const bool skips = sparse(f);
     const auto kernel = form == Form::tiles   ? simd.tiles->product
                         : form == Form::codes ? (skips ? simd.coded->rows_product : simd.coded->product)
                         : skips               ? simd.sparse_product
@@ -110,17 +125,19 @@ struct ProductCommand {
   }
 };
 
-// The lists for a product that may leave out zeros, a row per row of x.
-Tensor list_nonzero(CpuOps& op, Tensor x) {
+// The lists for a product that may leave out zeros, a row per row of x. Where it will not, zeros are only
+// counted.
+Tensor list_nonzero(CpuOps& op, Tensor x, const Forms& forms) {
   const int n = x.shape.d[2];
   const Operand from = op.use(x);
   const auto [out, lists] = op.make({{1, 1, n + 1}}, x.extent);
   op.add(CpuOps::each_row(out),
          [=, lists = lists, &simd = op.simd()](const Frame& f, const Worker&, int begin, int end) {
+           const bool listed = forms.skips(f.count(x.extent), 0);
            std::int64_t nonzero = 0;
            for (int row = begin; row < end; ++row) {
              int* const list = reinterpret_cast<int*>(f.at(lists, row));
-             simd.nonzero(f.at(from, row), n, list);
+             *list = simd.nonzero(f.at(from, row), n, listed ? list + 1 : nullptr);
              nonzero += *list;
            }
            const std::int64_t all = std::int64_t{end - begin} * n;
@@ -132,7 +149,6 @@ Tensor list_nonzero(CpuOps& op, Tensor x) {
 
 // x in the other forms that the products of a matrix take, a row per row of x.
 Tensor prepare(CpuOps& op, Tensor x, WeightType type, const Forms& forms) {
-  constexpr int height = 16;  // of a tile
   const int n = x.shape.d[2];
   const std::ptrdiff_t bytes =
       std::max(forms.coded ? coded_bytes(n) : 0, forms.tiled() ? tiled_bytes(type, n) : 0);
@@ -140,20 +156,20 @@ Tensor prepare(CpuOps& op, Tensor x, WeightType type, const Forms& forms) {
   const auto [out, to] = op.make({{1, 1, static_cast<int>(bytes / std::ptrdiff_t{sizeof(float)})}}, x.extent);
   const auto rows = CpuOps::each_row(out);
   op.add(
-      [=](const Frame& f) {
+      [=, &simd = op.simd()](const Frame& f) {
         const Form form = forms.of(rows(f));
-        return form == Form::codes ? rows(f) : form == Form::tiles ? (rows(f) + height - 1) / height : 0;
+        const int step = height(simd, form);
+        return form == Form::floats ? 0 : (rows(f) + step - 1) / step;
       },
       [=, to = to, &simd = op.simd()](const Frame& f, const Worker&, int begin, int end) {
-        const auto at = [&](int row) { return reinterpret_cast<char*>(f.at(to, row)); };
-        const bool tiles = forms.of(rows(f)) == Form::tiles;
+        const Form form = forms.of(rows(f));
         for (int i = begin; i < end; ++i) {
-          if (!tiles) {
-            simd.coded->encode(f.at(from, i), n, at(i));
+          const int row = i * height(simd, form), count = std::min(height(simd, form), rows(f) - row);
+          char* const at = reinterpret_cast<char*>(f.at(to, row));
+          if (form == Form::tiles) {
+            simd.tiles->prepare(f.at(from, row), from.stride, count, n, input_parts(type), at);
           } else {
-            const int row = i * height;
-            simd.tiles->prepare(f.at(from, row), from.stride, std::min(height, rows(f) - row), n,
-                                input_parts(type), at(row));
+            simd.coded->encode(f.at(from, row), from.stride, count, n, at);
           }
         }
       });
@@ -167,7 +183,7 @@ Tensor product(CpuOps& op, Tensor x, const Mat& w, Act act, Tensor bias, Tensor 
   FR_CHECK(m.data != nullptr && x.shape.d[1] == 1 && x.shape.d[2] == m.in);
   FR_CHECK(x.extent != Extent::one || x.shape.d[0] == 1);  // rows of other tensors are not padded to panels
   const Forms forms(op.simd(), m);
-  const Tensor lists = m.sparse ? list_nonzero(op, x) : Tensor{};
+  const Tensor lists = m.sparse ? list_nonzero(op, x, forms) : Tensor{};
   const Tensor other_form = forms.prepares() ? prepare(op, x, m.type, forms) : Tensor{};
   const Operand from = op.use(x), offset = op.use(bias), factor = op.use(gate), nonzero = op.use(lists),
                 prepared = op.use(other_form);

@@ -101,8 +101,7 @@ TEST_P(ProductsTest, ZerosCanBeLeftOut) {
         for (const int group : {2, 32}) {
           Sample dense(type, rows, 303, 100, group, zeros), sparse(type, rows, 303, 100, group, zeros);
           simd().product(dense.p, 0, dense.panels);
-          for (int t = 0; t < rows; ++t)
-            simd().nonzero(sparse.p.x + t * sparse.ldx, sparse.in, sparse.lists.data() + t * (sparse.in + 1));
+          sparse.list(simd());
           simd().sparse_product(sparse.p, 0, 1);
           simd().sparse_product(sparse.p, 1, sparse.panels);
           for (int t = 0; t < rows; ++t)
@@ -113,51 +112,77 @@ TEST_P(ProductsTest, ZerosCanBeLeftOut) {
   }
 }
 
+// Rows of inputs in 8 bits, for p.
+std::vector<char> encode(const CodedKernels& coded, const float* x, std::ptrdiff_t ldx, Product& p) {
+  p.ld_codes = coded_bytes(p.in);
+  std::vector<char> codes(static_cast<std::size_t>(p.rows * p.ld_codes));
+  for (int t = 0; t < p.rows; t += coded.height)
+    coded.encode(x + t * ldx, ldx, std::min(coded.height, p.rows - t), p.in, codes.data() + t * p.ld_codes);
+  p.codes = codes.data();
+  return codes;
+}
+// What is stored of a block of one of `together` rows.
+struct Block {
+  std::int8_t codes[block_inputs];
+  float scale;
+  std::int32_t sum;
+  float scaled_sum;
+};
+Block block_of(const char* rows, int together, int row, int b) {
+  Block block;
+  static_assert(sizeof block == coded_block_bytes);
+  for (std::ptrdiff_t word = 0; word < coded_block_bytes / 4; ++word) {
+    const std::ptrdiff_t at = b * together * coded_block_bytes + (word * together + row) * 4;
+    std::memcpy(reinterpret_cast<char*>(&block) + word * 4, rows + at, 4);
+  }
+  return block;
+}
 // The inputs of a sample in 8 bits; s.x becomes what they mean.
 std::vector<char> encode(const CodedKernels& coded, Sample& s) {
-  const std::ptrdiff_t ld = coded_bytes(s.in);
-  std::vector<char> rows(static_cast<std::size_t>(s.rows * ld));
+  std::vector<char> codes = encode(coded, s.x.data(), s.ldx, s.p);
   for (int t = 0; t < s.rows; ++t) {
-    char* const row = rows.data() + t * ld;
-    float* const x = s.x.data() + t * s.ldx;
-    coded.encode(x, s.in, row);
-    const auto* scales = reinterpret_cast<const float*>(row + s.in);
-    for (int k = 0; k < s.in; ++k) x[k] = scales[k / block_inputs] * static_cast<float>(row[k]);
+    const int first = t / coded.height * coded.height, together = std::min(coded.height, s.rows - first);
+    for (int k = 0; k < s.in; ++k) {
+      const Block block =
+          block_of(codes.data() + first * s.p.ld_codes, together, t - first, k / block_inputs);
+      s.x[static_cast<std::size_t>(t * s.ldx + k)] =
+          block.scale * static_cast<float>(block.codes[k % block_inputs]);
+    }
   }
-  s.p.codes = rows.data();
-  s.p.ld_codes = ld;
-  return rows;
+  return codes;
 }
 
 TEST_P(ProductsTest, InputsIn8Bits) {
   if (simd().coded == nullptr) GTEST_SKIP() << "no products of integers";
-  constexpr int n = 160, blocks = n / block_inputs;
+  constexpr int n = 160;
   std::vector<float> x = random_floats(n, 8, 100);
   std::fill(x.begin() + 32, x.begin() + 64, 0.0f);
   x[70] = 1e5f;
   x[100] = -INFINITY;
   x[130] = NAN;
-  std::vector<char> row(static_cast<std::size_t>(coded_bytes(n)));
-  simd().coded->encode(x.data(), n, row.data());
-  const auto* scales = reinterpret_cast<const float*>(row.data() + n);
-  const auto* sums = reinterpret_cast<const std::int32_t*>(scales + blocks);
-  const auto* scaled_sums = reinterpret_cast<const float*>(sums + blocks);
-  for (int b = 0; b < 3; ++b) {
-    int sum = 0;
-    float most = 0;
-    for (int k = b * 32; k < b * 32 + 32; ++k) {
-      const auto i = static_cast<std::size_t>(k);
-      sum += row[i];
-      most = std::max(most, std::abs(x[i]));
-      EXPECT_LE(std::abs(row[i]), 127);
-      EXPECT_LE(std::abs(scales[b] * static_cast<float>(row[i]) - x[i]), scales[b] * 0.5001f) << k;
+  x.insert(x.end(), x.begin(), x.end());  // twice
+  for (const int together : {1, 2}) {
+    std::vector<char> rows(static_cast<std::size_t>(together * coded_bytes(n)));
+    simd().coded->encode(x.data(), n, together, n, rows.data());
+    const auto block = [&](int b) { return block_of(rows.data(), together, together - 1, b); };
+    for (int b = 0; b < 3; ++b) {
+      const Block got = block(b);
+      int sum = 0;
+      float most = 0;
+      for (int k = 0; k < block_inputs; ++k) {
+        const float input = x[static_cast<std::size_t>(b * block_inputs + k)];
+        sum += got.codes[k];
+        most = std::max(most, std::abs(input));
+        EXPECT_LE(std::abs(got.codes[k]), 127);
+        EXPECT_LE(std::abs(got.scale * static_cast<float>(got.codes[k]) - input), got.scale * 0.5001f) << k;
+      }
+      EXPECT_FLOAT_EQ(got.scale, most / 127);
+      EXPECT_EQ(got.sum, sum);
+      EXPECT_EQ(got.scaled_sum, got.scale * static_cast<float>(sum));
     }
-    EXPECT_FLOAT_EQ(scales[b], most / 127);
-    EXPECT_EQ(sums[b], sum);
-    EXPECT_EQ(scaled_sums[b], scales[b] * static_cast<float>(sum));
+    EXPECT_FALSE(std::isfinite(block(3).scale)) << "infinite inputs are not hidden";
+    EXPECT_TRUE(std::isnan(block(4).scale));
   }
-  EXPECT_FALSE(std::isfinite(scales[3])) << "infinite inputs are not hidden";
-  EXPECT_TRUE(std::isnan(scales[4]));
 }
 
 // Inputs too small to be scaled are zeros; where one is not a number, the scale says so and codes are zeros.
@@ -167,10 +192,10 @@ TEST_P(ProductsTest, InputsThatHaveNoCodes) {
     std::vector<float> x(32, 0.0f);
     x[5] = x0;
     std::vector<char> row(static_cast<std::size_t>(coded_bytes(32)), 7);
-    simd().coded->encode(x.data(), 32, row.data());
-    EXPECT_EQ(std::vector<char>(row.begin(), row.begin() + 32), std::vector<char>(32, 0)) << x0;
-    const auto scale = *reinterpret_cast<const float*>(row.data() + 32);
-    EXPECT_TRUE(std::isfinite(x0) ? scale == 0 : std::isnan(scale)) << x0;
+    simd().coded->encode(x.data(), 32, 1, 32, row.data());
+    const Block block = block_of(row.data(), 1, 0, 0);
+    for (const std::int8_t code : block.codes) EXPECT_EQ(code, 0) << x0;
+    EXPECT_TRUE(std::isfinite(x0) ? block.scale == 0 : std::isnan(block.scale)) << x0;
   }
 }
 
@@ -198,9 +223,9 @@ TEST_P(ProductsTest, RowsOfIntegers) {
       for (const double zeros : {0.0, 0.3, 0.9, 1.0}) {
         for (const int group : {2, 32}) {
           Sample s(type, rows, 300, 170, group, zeros);
+          const std::vector<float> inputs = s.x;
           const std::vector<char> codes = encode(*simd().coded, s);
-          for (int t = 0; t < rows; ++t)
-            simd().nonzero(s.p.x + t * s.ldx, s.in, s.lists.data() + t * (s.in + 1));
+          s.list(simd());
           simd().coded->rows_product(s.p, 0, 1);
           simd().coded->rows_product(s.p, 1, s.panels);
           EXPECT_LE(s.worst_error(1), 5e-6)
@@ -212,11 +237,11 @@ TEST_P(ProductsTest, RowsOfIntegers) {
           simd().coded->product(dense.p, 1, dense.panels);
           EXPECT_EQ(dense.y, s.y) << "with all rows read";
           Sample last(type, rows, 300, 170, group, zeros);
-          last.p.codes = codes.data() + (rows - 1) * s.p.ld_codes;
-          last.p.ld_codes = s.p.ld_codes;
           last.p.nonzero = s.lists.data() + (rows - 1) * (s.in + 1);
           last.p.gate += (rows - 1) * last.ldy;
           last.p.rows = 1;
+          const std::vector<char> row =
+              encode(*simd().coded, inputs.data() + (rows - 1) * s.ldx, s.ldx, last.p);
           simd().coded->rows_product(last.p, 0, last.panels);
           EXPECT_EQ(last.row(0), s.row(rows - 1)) << "alone";
         }
@@ -236,7 +261,7 @@ TEST_P(ProductsTest, ProductsOfTheLargestIntegers) {
       s.p.w = s.bits.data();
       for (std::size_t i = 0; i < s.x.size(); ++i) s.x[i] = i % 128 < 64 ? 1.0f : -1.0f;
       const std::vector<char> codes = encode(*simd().coded, s);
-      for (int t = 0; t < 2; ++t) simd().nonzero(s.p.x + t * s.ldx, s.in, s.lists.data() + t * (s.in + 1));
+      s.list(simd());
       (group == 1 ? simd().coded->product : simd().coded->rows_product)(s.p, 0, s.panels);
       EXPECT_LE(s.worst_error(1), 5e-6) << dtype_name(type);
     }
@@ -247,15 +272,15 @@ TEST_P(ProductsTest, BitsOfIntegerProductsDoNotDependOnTheNumberOfRows) {
   if (simd().coded == nullptr) GTEST_SKIP() << "no products of integers";
   for (const DType type : {DType::q8_0, DType::q4_0, DType::q4_k}) {
     Sample all(type, 40, 512, 170, 1);
-    const std::vector<char> codes = encode(*simd().coded, all);
+    const std::vector<char> all_codes = encode(*simd().coded, all.x.data(), all.ldx, all.p);
     simd().coded->product(all.p, 0, all.panels);
     for (int first = 0, rows = 1; first + rows <= 40; first += rows, rows = rows % 12 + 1) {
       Sample part(type, 40, 512, 170, 1);
-      part.p.codes = codes.data() + first * all.p.ld_codes;
-      part.p.ld_codes = all.p.ld_codes;
       part.p.y += first * part.ldy;
       part.p.gate += first * part.ldy;
       part.p.rows = rows;
+      const std::vector<char> codes =
+          encode(*simd().coded, part.x.data() + first * part.ldx, part.ldx, part.p);
       for (int panel = 0; panel < part.panels; ++panel) simd().coded->product(part.p, panel, panel + 1);
       for (int t = first; t < first + rows; ++t) EXPECT_EQ(part.row(t), all.row(t)) << t;
     }

@@ -84,6 +84,14 @@ struct Sample {
     ASSERT_TRUE(pack(w, type, m, pool(), bits.data()));
   }
 
+  // Lists what is not zero.
+  void list(const Kernels& kernels) {
+    for (int t = 0; t < rows; ++t) {
+      int* const to = lists.data() + t * (in + 1);
+      *to = kernels.nonzero(p.x + t * ldx, in, to + 1);
+    }
+  }
+
   double exact(int row, int c) const {
     double sum = 0;
     for (int k = 0; k < in; ++k) {

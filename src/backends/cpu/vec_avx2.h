@@ -99,6 +99,18 @@ inline float sum(F32 a) {
   s = _mm_add_ps(s, _mm_movehl_ps(s, s));
   return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
 }
+// The sums of four vectors, in every four lanes.
+inline F32 four_sums(const F32 (&v)[4]) {
+  const __m256 a = _mm256_add_ps(_mm256_unpacklo_ps(v[0].v, v[1].v), _mm256_unpackhi_ps(v[0].v, v[1].v)),
+               b = _mm256_add_ps(_mm256_unpacklo_ps(v[2].v, v[3].v), _mm256_unpackhi_ps(v[2].v, v[3].v)),
+               s = _mm256_add_ps(_mm256_shuffle_ps(a, b, 0x44), _mm256_shuffle_ps(a, b, 0xee));
+  return {_mm256_add_ps(s, _mm256_permute2f128_ps(s, s, 1))};
+}
+template <int i>
+inline F32 of_four(F32 a) {
+  return {_mm256_shuffle_ps(a.v, a.v, i * 0x55)};
+}
+inline void store_four(float* p, F32 a) { _mm_storeu_ps(p, _mm256_castps256_ps128(a.v)); }
 inline float largest(F32 a) {  // of numbers, no NaN
   __m128 m = _mm_max_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
   m = _mm_max_ps(m, _mm_movehl_ps(m, m));

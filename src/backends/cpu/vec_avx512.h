@@ -96,6 +96,19 @@ inline F32 if_less(F32 a, F32 b, F32 yes, F32 no) {
 // Bit i is set if lane i is not zero.
 inline unsigned nonzero_bits(F32 a) { return _mm512_cmp_ps_mask(a.v, _mm512_setzero_ps(), _CMP_NEQ_UQ); }
 inline float sum(F32 a) { return _mm512_reduce_add_ps(a.v); }
+// The sums of four vectors, in every four lanes.
+inline F32 four_sums(const F32 (&v)[4]) {
+  const __m512 a = _mm512_add_ps(_mm512_unpacklo_ps(v[0].v, v[1].v), _mm512_unpackhi_ps(v[0].v, v[1].v)),
+               b = _mm512_add_ps(_mm512_unpacklo_ps(v[2].v, v[3].v), _mm512_unpackhi_ps(v[2].v, v[3].v)),
+               s = _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x44), _mm512_shuffle_ps(a, b, 0xee)),
+               t = _mm512_add_ps(s, _mm512_shuffle_f32x4(s, s, 0x4e));
+  return {_mm512_add_ps(t, _mm512_shuffle_f32x4(t, t, 0xb1))};
+}
+template <int i>
+inline F32 of_four(F32 a) {
+  return {_mm512_shuffle_ps(a.v, a.v, i * 0x55)};
+}
+inline void store_four(float* p, F32 a) { _mm_storeu_ps(p, _mm512_castps512_ps128(a.v)); }
 inline float largest(F32 a) { return _mm512_reduce_max_ps(a.v); }  // of numbers, no NaN
 inline void prefetch_far(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1); }
 inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }

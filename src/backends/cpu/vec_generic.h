@@ -111,6 +111,13 @@ inline unsigned nonzero_bits(F32 a) {
   return bits;
 }
 inline float sum(F32 a) { return (a.v[0] + a.v[2]) + (a.v[1] + a.v[3]); }
+// The sums of four vectors.
+inline F32 four_sums(const F32 (&v)[4]) { return {Floats{sum(v[0]), sum(v[1]), sum(v[2]), sum(v[3])}}; }
+template <int i>
+inline F32 of_four(F32 a) {
+  return set1(a.v[i]);
+}
+inline void store_four(float* p, F32 a) { store(p, a); }
 inline void prefetch_far(const void* p) { __builtin_prefetch(p, 0, 2); }
 inline void prefetch(const void* p) { __builtin_prefetch(p); }
 
