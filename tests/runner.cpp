@@ -17,7 +17,7 @@ std::vector<Target> targets() {
     if (name == "cpu") {
       int threads = 2;
       for (const auto& [isa, present] :
-           {std::pair{"amx", request_amx()}, std::pair{"avx512vnni", cpu_features().avx512_vnni},
+           {std::pair{"amx", request_amx()}, std::pair{"avx512bf16", cpu_features().fast_bf16}, std::pair{"avx512vnni", cpu_features().avx512_vnni},
             std::pair{"avx512", cpu_features().avx512}, std::pair{"avx2", cpu_features().avx2},
             std::pair{"generic", true}}) {
         if (present) all.push_back({name, isa, std::exchange(threads, 1)});

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstring>
 #include <fstream>
 #include <iterator>
 #include <limits>
@@ -49,6 +50,9 @@ CpuFeatures detect() {
   constexpr std::uint64_t tile_states = 3u << 17;                                    // XTILECFG, XTILEDATA
   f.avx512_vnni = f.avx512 && all(c7, vnni);
   f.avx512_bf16 = f.avx512 && all(a71, bf16);
+  unsigned vendor[3] = {};
+  __get_cpuid(0, &a, &vendor[0], &vendor[2], &vendor[1]);
+  f.fast_bf16 = f.avx512_bf16 && std::memcmp(vendor, "AuthenticAMD", sizeof vendor) == 0;
   f.amx = f.avx512 && all(saved, tile_states) && all(d7, amx_tile | amx_bf16 | amx_int8);
   return f;
 }

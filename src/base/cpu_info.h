@@ -13,6 +13,7 @@ struct CpuFeatures {
   bool avx512 = false;       // avx2, and AVX-512 F, BW, DQ, VL
   bool avx512_vnni = false;  // avx512, and integer dot products
   bool avx512_bf16 = false;  // avx512, and bf16 dot products
+  bool fast_bf16 = false;    // avx512_bf16, as many instructions at a time as of floats: AMD, not Intel
   bool amx = false;          // avx512, and tiles with int8 and bf16 products; request_amx() before their use
 };
 const CpuFeatures& cpu_features();

@@ -54,6 +54,7 @@ TEST(CpuInfo, FeaturesAreThoseOfTheSystem) {
   EXPECT_EQ(f.avx2, has("avx2") && has("fma") && has("f16c"));
   EXPECT_EQ(f.avx512_vnni, f.avx512 && has("avx512_vnni"));
   EXPECT_EQ(f.avx512_bf16, f.avx512 && has("avx512_bf16"));
+  EXPECT_TRUE(f.avx512_bf16 || !f.fast_bf16);
   EXPECT_EQ(f.amx, f.avx512 && has("amx_tile") && has("amx_bf16") && has("amx_int8"));
 }
 #endif

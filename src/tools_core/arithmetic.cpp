@@ -21,7 +21,7 @@ constexpr int sums = 12;
 volatile float half = 0.5f;
 
 #if defined(__x86_64__)
-volatile int byte_ones = 0x01010101;
+volatile int byte_ones = 0x01010101, bf16_ones = 0x3f803f80;
 
 __attribute__((target("avx2,fma"))) float fp32_avx2(int rounds) {
   const __m256 h = _mm256_set1_ps(half);
@@ -76,6 +76,18 @@ __attribute__((target("avx512f,avx512vnni"))) float int8_vnni(int rounds) {
   alignas(64) int out[16];
   _mm512_store_si512(out, x[0]);
   return static_cast<float>(out[0]);
+}
+
+__attribute__((target("avx512f,avx512bf16"))) float bf16_avx512(int rounds) {
+  const __m512bh ones = reinterpret_cast<__m512bh>(_mm512_set1_epi32(bf16_ones));
+  __m512 x[sums];
+  for (__m512& s : x) s = _mm512_setzero_ps();
+  for (int r = 0; r < rounds; ++r) {
+#pragma GCC unroll 12
+    for (int i = 0; i < sums; ++i) x[i] = _mm512_dpbf16_ps(x[i], ones, ones);
+  }
+  for (int i = 1; i < sums; ++i) x[0] = _mm512_add_ps(x[0], x[i]);
+  return _mm512_cvtss_f32(x[0]);
 }
 
 // Palette 1 of the tile configuration: 8 tiles of 16 rows of 64 bytes (Intel SDM, volume 1, chapter 18).
@@ -184,6 +196,7 @@ std::vector<ArithmeticLoop> arithmetic_loops() {
   if (has.avx2) loops = {{"fp32", "avx2", 2 * 8 * sums, fp32_avx2}, {"int8", "avx2", 32 * sums, int8_avx2}};
   if (has.avx512) loops.push_back({"fp32", "avx512", 2 * 16 * sums, fp32_avx512});
   if (has.avx512_vnni) loops.push_back({"int8", "avx512_vnni", 2 * 64 * sums, int8_vnni});
+  if (has.fast_bf16) loops.push_back({"bf16", "avx512_bf16", 2 * 32 * sums, bf16_avx512});
   if (request_amx()) {
     loops.push_back({"bf16", "amx", 2 * 16 * 16 * 32 * 6, bf16_amx});
     loops.push_back({"int8", "amx", 2 * 16 * 16 * 64 * 6, int8_amx});

@@ -8,7 +8,7 @@ namespace fr {
 
 struct ArithmeticLoop {
   std::string_view numbers;       // what is multiplied: "fp32", "int8", "bf16"
-  std::string_view instructions;  // "portable", "neon", "avx2", "avx512", "avx512_vnni", "amx"
+  std::string_view instructions;  // "portable", "neon", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx"
   double operations;              // of a round: a product and its sum are two
   // A number that depends on every round. int8, bf16: all factors are ones; fp32: every sum goes from 1/2
   // towards 1.

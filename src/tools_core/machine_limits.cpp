@@ -139,8 +139,9 @@ const Peak& peak_for(std::string_view dtype, const MachineLimits& limits) {
   const bool integers = dtype == "int8" || dtype == "int4";
   const Peak* best = nullptr;
   for (const Peak& peak : limits.peaks) {
-    const bool usable =
-        peak.numbers == "fp32" || (peak.numbers == "bf16" ? !integers && dtype != "fp32" : !floats);
+    const bool exact_fp16 = dtype == "fp16" && peak.instructions == "avx512_bf16";  // too few bits for it
+    const bool usable = peak.numbers == "fp32" ||
+                        (peak.numbers == "bf16" ? !integers && dtype != "fp32" && !exact_fp16 : !floats);
     if (usable && (best == nullptr || peak.per_second > best->per_second)) best = &peak;
   }
   FR_CHECK(best != nullptr);

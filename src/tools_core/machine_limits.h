@@ -13,7 +13,7 @@ namespace fr {
 // The speed of one kind of products in registers.
 struct Peak {
   std::string numbers;       // what is multiplied: "fp32", "int8", "bf16"
-  std::string instructions;  // "portable", "neon", "avx2", "avx512", "avx512_vnni", "amx"
+  std::string instructions;  // "portable", "neon", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx"
   double per_second = 0;     // operations; a product and its sum are two
 };
 

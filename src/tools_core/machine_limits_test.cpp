@@ -42,6 +42,7 @@ TEST(Arithmetic, LoopsAreThoseOfTheProcessor) {
   EXPECT_EQ(has("fp32", "avx2"), cpu_features().avx2);
   EXPECT_EQ(has("fp32", "avx512"), cpu_features().avx512);
   EXPECT_EQ(has("int8", "avx512_vnni"), cpu_features().avx512_vnni);
+  EXPECT_EQ(has("bf16", "avx512_bf16"), cpu_features().fast_bf16);
   EXPECT_EQ(has("bf16", "amx"), request_amx());
 }
 
@@ -90,6 +91,9 @@ TEST(MachineLimits, ThePeakIsThatOfTheNumbers) {
   limits.peaks.resize(4);                                 // no AMX
   EXPECT_EQ(peak_name("fp16", limits), "fp32 avx512");
   EXPECT_EQ(peak_name("int4", limits), "int8 avx512_vnni");
+  limits.peaks.push_back({"bf16", "avx512_bf16", 400e9});
+  EXPECT_EQ(peak_name("bf16", limits), "bf16 avx512_bf16");
+  EXPECT_EQ(peak_name("fp16", limits), "fp32 avx512");
   limits.peaks = {{"fp32", "portable", 8e9}};
   EXPECT_EQ(peak_name("int8", limits), "fp32 portable");
 }

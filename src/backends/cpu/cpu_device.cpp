@@ -52,9 +52,8 @@ class CpuDevice final : public Device {
   CpuDevice(const CpuOptions& options, const Kernels& kernels, std::unique_ptr<ThreadPool> pool)
       : options_(options),
         kernels_(kernels),
-        // Tiles are made of the weights once for all rows of a part.
         most_rows_(options.most_rows > 0      ? options.most_rows
-                   : kernels.tiles != nullptr ? 512
+                   : kernels.tiles != nullptr ? kernels.tiles->most_rows
                                               : 128),
         pool_(std::move(pool)),
         weights_(options.device.dtype, *pool_) {}

@@ -36,10 +36,12 @@ std::vector<const Kernels*> detect() {
   std::vector<const Kernels*> found;
 #if defined(__x86_64__)
   static const Kernels vnni = variant("avx512vnni", &coded_vnni, nullptr),
+                       bf16 = variant("avx512bf16", &coded_vnni, &dots_bf16),
                        amx = variant("amx", &coded_vnni, &tiles_amx);
   const CpuFeatures& has = cpu_features();
   if (has.avx512 && has.avx512_vnni) {
     if (request_amx()) found.push_back(&amx);
+    if (has.fast_bf16) found.push_back(&bf16);
     found.push_back(&vnni);
   }
   if (has.avx512) found.push_back(&kernels_avx512);

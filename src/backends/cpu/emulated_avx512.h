@@ -108,6 +108,19 @@ inline simde__m512i dot_of_bytes(simde__m512i total, simde__m512i a, simde__m512
   for (int i = 0; i < 64; ++i) words[i / 4] += x[i] * y[i];
   return simde_mm512_loadu_si512(words);
 }
+// Pairs of bf16 numbers, a pair to a word.
+inline simde__m512 dot_of_pairs(simde__m512 total, simde__m512i a, simde__m512i b) {
+  Lanes16 sum = to_lanes(total);
+  uint32_t x[16], y[16];
+  simde_mm512_storeu_si512(x, a);
+  simde_mm512_storeu_si512(y, b);
+  const auto number = [](uint32_t bits) { return __builtin_bit_cast(float, bits); };
+  for (int i = 0; i < 16; ++i) {
+    sum.v[i] = fmaf(number(x[i] & 0xffff0000u), number(y[i] & 0xffff0000u), sum.v[i]);
+    sum.v[i] = fmaf(number(x[i] << 16), number(y[i] << 16), sum.v[i]);
+  }
+  return to_vector(sum);
+}
 // Fused as the instruction is; SIMDe without FMA rounds twice.
 inline simde__m512 fused(simde__m512 a, simde__m512 b, simde__m512 c) {
   const Lanes16 x = to_lanes(a), y = to_lanes(b);
@@ -134,6 +147,9 @@ inline simde__m512 fused(simde__m512 a, simde__m512 b, simde__m512 c) {
 #define _mm512_shuffle_f32x4(a, b, order) \
   simde_mm512_castsi512_ps(               \
       simde_mm512_shuffle_i32x4(simde_mm512_castps_si512(a), simde_mm512_castps_si512(b), order))
+#undef _mm512_dpbf16_ps
+#define _mm512_dpbf16_ps dot_of_pairs
+#define __m512bh simde__m512i
 #undef _mm512_fmadd_ps
 #define _mm512_fmadd_ps fused
 

@@ -143,8 +143,13 @@ struct CodedKernels {
   // The same, in groups of several: reads only the rows that p.nonzero lists.
   void (*rows_product)(const Product& p, int first, int last);
 };
-// Products of bf16 numbers, with float sums, for many rows; results depend on how many. Not for f32 weights.
+// Products of bf16 numbers, with float sums, for many rows; results depend on how many. Not for f32 weights,
+// nor for those whose number of rows is `never`.
+inline constexpr int never = 1 << 30;
 struct TileKernels {
+  int most_rows;  // of a batch at a time: weights are converted once for them
+  // Rows from which on they pay, by the type of the weights; and of those of which rows may be left out.
+  int least_bf16, least_f16, least_blocks, least_sparse;
   // Up to 16 rows of x as tiles, of as many bytes as rows times tiled_bytes(type, in); parts:
   // input_parts(type).
   void (*prepare)(const float* x, ptrdiff_t ldx, int rows, int in, int parts, char* to);
@@ -156,6 +161,7 @@ constexpr int input_parts(WeightType t) { return t == WeightType::f16 ? 2 : 1; }
 constexpr ptrdiff_t tiled_bytes(WeightType t, ptrdiff_t in) { return (in + 31) / 32 * 64 * input_parts(t); }
 inline constexpr int tile_scratch_floats = 16384;  // Product::tile for TileKernels
 extern const TileKernels tiles_amx;                // x86-64 only
+extern const TileKernels dots_bf16;                // x86-64 only
 extern const CodedKernels coded_avx2;              // x86-64 only
 extern const CodedKernels coded_vnni;              // x86-64 only
 

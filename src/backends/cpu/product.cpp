@@ -1,6 +1,5 @@
 // Matrix products: how the work of one falls into items, and when zero inputs are left out.
 #include <algorithm>
-#include <limits>
 
 #include "backends/cpu/cpu_ops.h"
 
@@ -17,12 +16,9 @@ struct Forms {
       : sparse_share(simd.sparse_share),
         most_skipping(m.type == WeightType::q8_0 ? 6.5 : 3),
         coded(simd.coded != nullptr && m.type >= WeightType::q8_0),
-        least_tiled(simd.tiles == nullptr || m.type == WeightType::f32 ? std::numeric_limits<int>::max()
-                    : m.sparse                                         ? 12
-                    : coded                                            ? 17
-                                                                       : 6) {}
+        least_tiled(least_rows(simd.tiles, m)) {}
   Form of(int rows) const { return rows >= least_tiled ? Form::tiles : coded ? Form::codes : Form::floats; }
-  bool tiled() const { return least_tiled < std::numeric_limits<int>::max(); }
+  bool tiled() const { return least_tiled < never; }
   bool prepares() const { return coded || tiled(); }
   // Few rows wait for memory, which leaving out weights saves; many wait for arithmetic. rows_used: how many
   // rows, if all their inputs counted, would have as many that are not zero.
@@ -35,10 +31,16 @@ struct Forms {
   double sparse_share;
   double most_skipping;  // measured on Zen 4 with AVX2 and VNNI: reading all takes longer with larger codes
   bool coded;
-  // Rows from which on it pays to make tiles of the weights. With integer products and few rows, weights are
-  // still waited for; rows of a sparse matrix are left out while there are few. Counted from instructions,
-  // not measured yet.
-  int least_tiled;
+  int least_tiled;  // rows from which on it pays to make tiles of the weights
+
+ private:
+  static int least_rows(const TileKernels* tiles, const PackedMatrix& m) {
+    if (tiles == nullptr || m.type == WeightType::f32) return never;
+    const int least = m.type == WeightType::bf16  ? tiles->least_bf16
+                      : m.type == WeightType::f16 ? tiles->least_f16
+                                                  : tiles->least_blocks;
+    return m.sparse && least < never ? tiles->least_sparse : least;
+  }
 };
 
 // Rows of inputs that stand together.

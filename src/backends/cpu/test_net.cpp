@@ -10,14 +10,17 @@ namespace fr::cpu {
 std::vector<const Kernels*> tested_kernels() {
   std::vector<const Kernels*> all(supported_kernels().begin(), supported_kernels().end());
 #ifdef FR_HAVE_EMULATED_AVX512
-  static const Kernels amx = [] {
+  const auto with = [](const char* name, const TileKernels& tiles) {
     Kernels k = kernels_avx512_emulated;
-    k.name = "amx-emulated";
-    k.tiles = &tiles_amx_emulated;
+    k.name = name;
+    k.tiles = &tiles;
     return k;
-  }();
+  };
+  static const Kernels amx = with("amx-emulated", tiles_amx_emulated),
+                       bf16 = with("bf16-emulated", dots_bf16_emulated);
   all.push_back(&kernels_avx512_emulated);
   all.push_back(&amx);
+  all.push_back(&bf16);
 #endif
   return all;
 }

@@ -21,7 +21,7 @@ const Backend& cpu_backend();
 namespace fr::cpu {
 
 extern const Kernels kernels_avx512_emulated;
-extern const TileKernels tiles_amx_emulated;
+extern const TileKernels tiles_amx_emulated, dots_bf16_emulated;
 
 // All kernels that can run here, the emulated AVX-512 ones included.
 std::vector<const Kernels*> tested_kernels();
