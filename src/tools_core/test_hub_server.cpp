@@ -109,7 +109,8 @@ void HubServer::set(const Mischief& mischief) {
 }
 
 std::vector<Request> HubServer::requests() const {
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
+  answered_.wait_for(lock, std::chrono::seconds(10), [this] { return answering_ == 0; });
   return requests_;
 }
 
@@ -137,9 +138,18 @@ void HubServer::accept_loop() {
 void HubServer::serve(int fd) {
   std::string buffer;
   for (Request request; !stop_ && read_request(fd, buffer, request); request = {}) {
+    std::size_t number;
+    {
+      const std::lock_guard lock(mutex_);
+      ++answering_;
+      number = requests_.size();
+      requests_.push_back(request);
+    }
     const bool keep = answer(fd, request);
     const std::lock_guard lock(mutex_);
-    requests_.push_back(request);
+    requests_[number] = request;
+    --answering_;
+    answered_.notify_all();
     if (!keep) break;
   }
   ::shutdown(fd, SHUT_RDWR);

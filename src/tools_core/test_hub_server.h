@@ -1,6 +1,7 @@
 // A hub for tests: a small HTTP server in threads of its own, which misbehaves when asked to.
 #pragma once
 #include <atomic>
+#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -48,7 +49,8 @@ class HubServer {
   std::string endpoint() const { return "http://127.0.0.1:" + std::to_string(port_); }
   void add(const std::string& name, std::string content);
   void set(const Mischief& mischief);
-  std::vector<Request> requests() const;
+  std::vector<Request> requests()
+      const;  // after the answers under way: a client may have its before that ends
   std::uint64_t bytes_sent(const std::string& name) const;  // of the content of a file, over all requests
 
  private:
@@ -61,6 +63,8 @@ class HubServer {
   int port_ = 0;
   std::atomic<bool> stop_{false};
   mutable std::mutex mutex_;
+  mutable std::condition_variable answered_;
+  int answering_ = 0;  // requests
   std::map<std::string, std::string> files_;
   Mischief mischief_;
   std::vector<Request> requests_;
