@@ -109,14 +109,15 @@ void HubServer::set(const Mischief& mischief) {
 }
 
 std::vector<Request> HubServer::requests() const {
-  std::unique_lock lock(mutex_);
-  answered_.wait_for(lock, std::chrono::seconds(10), [this] { return answering_ == 0; });
+  const std::lock_guard lock(mutex_);
   return requests_;
 }
 
 std::uint64_t HubServer::bytes_sent(const std::string& name) const {
+  std::unique_lock lock(mutex_);
+  answered_.wait_for(lock, std::chrono::seconds(10), [this] { return answering_ == 0; });
   std::uint64_t sum = 0;
-  for (const Request& r : requests()) {
+  for (const Request& r : requests_) {
     if (r.target == "/cdn/" + name) sum += r.sent;
   }
   return sum;

@@ -49,9 +49,9 @@ class HubServer {
   std::string endpoint() const { return "http://127.0.0.1:" + std::to_string(port_); }
   void add(const std::string& name, std::string content);
   void set(const Mischief& mischief);
-  std::vector<Request> requests()
-      const;  // after the answers under way: a client may have its before that ends
-  std::uint64_t bytes_sent(const std::string& name) const;  // of the content of a file, over all requests
+  std::vector<Request> requests() const;  // those that are being answered included
+  // Of the content of a file, over all requests, once all are answered.
+  std::uint64_t bytes_sent(const std::string& name) const;
 
  private:
   void accept_loop();
