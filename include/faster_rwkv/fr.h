@@ -82,10 +82,11 @@ typedef struct fr_load_options {
   int threads; /* 0: one per available core */
   int deterministic; /* 1: logits independent of batch, chunking and threads; an error where a device has none
                       */
-  int exact_activations; /* 1: inputs of matrix products stay float32. 0: a device may round them, to 8 bits with
-                            int8 and int4 weights, which is faster */
-  int max_states;    /* most states alive at a time; 0: as many as memory holds. Chats keep up to 9, and a
-                        generation with stop strings needs one more for a while */
+  int exact_activations; /* 1: inputs of matrix products stay float32. 0: a device may round them, to 8 bits
+                            with int8 and int4 weights, to bf16 with bf16 weights and many tokens at once,
+                            which is faster */
+  int max_states;        /* most states alive at a time; 0: as many as memory holds. Chats keep up to 9, and a
+                            generation with stop strings needs one more for a while */
   fr_progress_callback progress; /* may be NULL */
   void* user;
 } fr_load_options;

@@ -9,6 +9,7 @@
 #include "backends/cpu/pack.h"
 #include "backends/cpu/recording.h"
 #include "base/cpu_info.h"
+#include "base/dtype.h"
 #include "base/thread_pool.h"
 #include "core/storage.h"
 
@@ -243,7 +244,11 @@ Result<std::unique_ptr<Device>> create_device(const CpuOptions& options) {
   FR_TRY(auto pool, ThreadPool::create(device.threads > 0 ? device.threads : available_cores()));
   Kernels chosen = *kernels;
   if (device.exact_activations) chosen.coded = nullptr;
-  if (device.exact_activations || device.deterministic) chosen.tiles = nullptr;
+  // Where blocks have no tiles, the few plain matrices among them are not worth results that depend on the
+  // number of rows.
+  const bool without =
+      is_block_dtype(device.dtype) && chosen.tiles != nullptr && chosen.tiles->least_blocks == never;
+  if (device.exact_activations || device.deterministic || without) chosen.tiles = nullptr;
   return std::unique_ptr<Device>(std::make_unique<CpuDevice>(options, chosen, std::move(pool)));
 }
 
