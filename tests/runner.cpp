@@ -17,9 +17,9 @@ std::vector<Target> targets() {
     if (name == "cpu") {
       int threads = 2;
       for (const auto& [isa, present] :
-           {std::pair{"amx", request_amx()}, std::pair{"avx512bf16", cpu_features().fast_bf16}, std::pair{"avx512vnni", cpu_features().avx512_vnni},
-            std::pair{"avx512", cpu_features().avx512}, std::pair{"avx2", cpu_features().avx2},
-            std::pair{"generic", true}}) {
+           {std::pair{"amx", request_amx()}, std::pair{"avx512bf16", cpu_features().fast_bf16},
+            std::pair{"avx512vnni", cpu_features().avx512_vnni}, std::pair{"avx512", cpu_features().avx512},
+            std::pair{"avx2", cpu_features().avx2}, std::pair{"generic", true}}) {
         if (present) all.push_back({name, isa, std::exchange(threads, 1)});
       }
     } else {
@@ -45,7 +45,8 @@ std::unique_ptr<Device> create_device(const Target& target, DType dtype) {
   const char* const before = std::getenv("FR_ISA");
   const std::string kept = before != nullptr ? before : "";
   if (!target.isa.empty()) setenv("FR_ISA", target.isa.c_str(), 1);
-  Result<std::unique_ptr<Device>> device = backend->create({dtype, target.threads, 0, target.exact_activations});
+  Result<std::unique_ptr<Device>> device =
+      backend->create({dtype, target.threads, 0, target.exact_activations});
   if (!target.isa.empty()) setenv("FR_ISA", kept.c_str(), 1);
   return need(std::move(device));
 }

@@ -133,6 +133,32 @@ TEST_P(CpuOpsTest, RoundedInputsStayClose) {
   }
 }
 
+// With few panels and many rows, rows are cut into blocks, so that there is work for all threads.
+TEST_P(CpuOpsTest, BlocksOfRows) {
+  for (const DType dtype : {DType::f32, DType::bf16, DType::q8_0, DType::q4_k}) {
+    for (const Sizes& size : {with_blocks, one_panel}) {
+      const Net net(size, DType::bf16);
+      const Batch b = make_batch({{0, 153}}, size.vocab);
+      const std::vector<float> pending = pending_of(b, net, 1);
+      CpuOptions o = options(dtype, 1);
+      o.device.exact_activations = false;
+      o.most_rows = 300;
+      auto reference = reference_backend().create(o.device);
+      ASSERT_TRUE(reference.ok());
+      Runner one = make_cpu(net, &emit_products, o),
+             oracle(std::move(reference).value(), net, &emit_products);
+      oracle.program_sliced = one.program_sliced;
+      const Outputs expected = one.step(b, pending);
+      expect_close(expected, oracle.step(b, pending), dtype_name(dtype).data(), {0.1, 2e-2});
+      for (const int threads : {2, 3}) {
+        o.device.threads = threads;
+        Runner several = make_cpu(net, &emit_products, o);
+        EXPECT_EQ(several.step(b, pending), expected) << dtype_name(dtype) << ", " << threads << " threads";
+      }
+    }
+  }
+}
+
 TEST_P(CpuOpsTest, CountsNativeAndExpandedOps) {
   const Batch b = make_batch({{0, 2}}, odd_size.vocab);
   for (const Emit emit : {&emit_mixes, &emit_products, &emit_wkv}) {

@@ -143,14 +143,14 @@ void wkv56(const float* r, const float* k, const float* v, const float* w, const
 }
 
 // What R rows add up to, four rows together: each in every lane, or one after the other to memory.
-inline void sums_of(const F32 (&v)[4], F32 (&each)[4]) {
+inline void sums_of(const F32 (&v)[4], F32 (&to)[4]) {
   const F32 four = four_sums(v);
-  each[0] = of_four<0>(four);
-  each[1] = of_four<1>(four);
-  each[2] = of_four<2>(four);
-  each[3] = of_four<3>(four);
+  to[0] = of_four<0>(four);
+  to[1] = of_four<1>(four);
+  to[2] = of_four<2>(four);
+  to[3] = of_four<3>(four);
 }
-inline void sums_of(const F32 (&v)[1], F32 (&each)[1]) { each[0] = set1(sum(v[0])); }
+inline void sums_of(const F32 (&v)[1], F32 (&to)[1]) { to[0] = set1(sum(v[0])); }
 inline void sums_of(const F32 (&v)[4], float* to) { store_four(to, four_sums(v)); }
 inline void sums_of(const F32 (&v)[1], float* to) { *to = sum(v[0]); }
 

@@ -89,7 +89,7 @@ struct Product {
   WeightType type;
   const void* w;
   int panels, group, in;
-  const float* x;  // coded_product: not looked at
+  const float* x;  // products of codes and tiles: not looked at
   ptrdiff_t ldx;
   int rows;
   const float* bias;  // null: none
@@ -98,8 +98,9 @@ struct Product {
   ptrdiff_t ld_gate;
   float* y;
   ptrdiff_t ldy;
-  float* tile;         // product: scratch, 64-byte aligned, tile_floats
-  const int* nonzero;  // sparse_product: for every row its list of inputs that are not zero, count first
+  float* tile;  // scratch, 64-byte aligned: tile_floats, of TileKernels tile_scratch_floats
+  // Where rows are left out: for every row its list of inputs that are not zero, count first.
+  const int* nonzero;
   ptrdiff_t ld_nonzero;
   // Of CodedKernels and TileKernels: the inputs, rows `ld_codes` bytes apart; what holds several rows begins
   // where its first row does.

@@ -1,9 +1,18 @@
-// How weights are read from a packed panel: one type per WeightType, all of one form.
-//   block            inputs that share scales; a range of inputs begins at a multiple of it
-//   scaled           whether there are scales: what weights() gives are codes q that mean scale(v) q +
-//   offset(v) has_offsets      whether offsets are not zero P(product, i)    panel i of a product beside(n)
-//   the panel n further in the same group row(k)           where weight row k begins open(k)          a
-//   reader of rows k to k + block: weights(j, v) is vector v of row k + j
+// How weights are read from a packed panel: one type P per WeightType, all of one form.
+//
+//   block         inputs that share scales; a range of inputs begins at a multiple of it
+//
+//   scaled        whether there are scales: what weights() gives are codes q that mean scale(v) q + offset(v)
+//
+//   has_offsets   whether offsets are not zero
+//
+//   P(p, i)       panel i of a product
+//
+//   beside(n)     the panel n further in the same group
+//
+//   row(k)        where weight row k begins
+//
+//   open(k)       a reader of rows k to k + block: weights(j, v) is vector v of row k + j
 #pragma once
 
 namespace fr::cpu {

@@ -18,8 +18,8 @@ namespace {
 // A tile holds 16 rows of 64 bytes: 16 rows of 32 inputs; or, of weights, 16 pairs of inputs for 16 columns.
 inline constexpr int tile_inputs = 32, tile_height = 16;
 inline constexpr ptrdiff_t tile_row = 64, tile_bytes = tile_height * tile_row;
-// Inputs of a panel that are multiplied at a time: their weights, in one part, take two thirds of the
-// first-level cache.
+// Inputs of a panel that are multiplied at a time: their weights, in one part, take 32 KB of the nearest
+// caches.
 inline constexpr int block_depth = 512;
 static_assert(tile_scratch_floats * 4 == 2 * block_depth * panel_cols * 2);
 
@@ -110,13 +110,12 @@ struct Operands {
 
 // The rows of a product from row t on, up to 32, in two tiles.
 struct RowPair {
-  RowPair(const Product& p, int parts, int t)
+  RowPair(const Product& p, int t)
       : top(p.rows - t < tile_height ? p.rows - t : tile_height),
         bottom(p.rows - t - top < tile_height ? p.rows - t - top : tile_height),
         inputs(p.codes + t * p.ld_codes),
         ld(p.ld_codes),
-        tiles((p.in + tile_inputs - 1) / tile_inputs),
-        all_parts(parts) {}
+        tiles((p.in + tile_inputs - 1) / tile_inputs) {}
   // Part `part` from tile k on.
   Operands operands(int part, int k, int depth, const char* weights) const {
     const ptrdiff_t at = ptrdiff_t{part} * tiles + k;
@@ -131,7 +130,7 @@ struct RowPair {
   int top, bottom;
   const char* inputs;
   ptrdiff_t ld;
-  int tiles, all_parts;
+  int tiles;
 };
 
 // Sums: what adds up products of up to 32 rows by 32 columns.
@@ -149,7 +148,7 @@ inline void tiled_panels(const Product& p, int first, int last) {
       const int k = k0 / tile_inputs, depth = (count + tile_inputs - 1) / tile_inputs;
       const bool second = expand<parts>(panel, k0, depth * tile_inputs, p.in, weights);
       for (int t = 0; t < p.rows; t += 2 * tile_height) {
-        const RowPair rows(p, parts, t);
+        const RowPair rows(p, t);
         sums.begin(rows, p.y + t * p.ldy + i * panel_cols, p.ldy, k0 > 0);
         for (int part = 0; part < parts; ++part) sums.add(rows.operands(part, k, depth, weights));
         if (second) sums.add(rows.operands(0, k, depth, weights + ptrdiff_t{block_depth} * panel_cols * 2));
