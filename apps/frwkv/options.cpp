@@ -111,7 +111,8 @@ void add_model_options(CLI::App& app, ModelOptions& o) {
   app.add_flag("--deterministic,!--no-deterministic", o.deterministic,
                "the same numbers for any number of threads, any batch and any chunks");
   app.add_flag("--exact-activations,!--no-exact-activations", o.exact_activations,
-               "inputs of matrix products stay float32, instead of 8 bits with int8 and int4 weights");
+               "inputs of matrix products stay float32, instead of 8 bits with int8 and int4 weights, bf16 "
+               "with others");
   app.add_option("--state", o.state, "start from this state: a saved one or a tuned .pth")->type_name("FILE");
   app.add_flag("--offline,!--no-offline", o.offline,
                "take hf: models from the cache alone, download nothing");

@@ -77,7 +77,8 @@ struct DeviceOptions {
   // Inputs of products stay float32; else a device may round them as its kernels like (8 bits with weights in
   // blocks).
   bool exact_activations = false;
-  // Only kernels whose results do not depend on the batch, the chunks and the threads (Backend::deterministic).
+  // Only kernels whose results do not depend on the batch, the chunks and the threads
+  // (Backend::deterministic).
   bool deterministic = false;
 };
 

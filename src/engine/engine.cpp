@@ -119,7 +119,7 @@ Status Engine::load_weights(const Checkpoint& file, const LoadOptions& options) 
       if (!std::exchange(told, true)) tell_about(segment.dtype);
     }
     FR_TRY(auto device, backend->create({segment.dtype, options.threads, segment.index,
-                                        options.exact_activations, options.deterministic}));
+                                         options.exact_activations, options.deterministic}));
     devices_.push_back(std::move(device));
   }
   const auto store = [this](int layer) -> WeightStore& {

@@ -26,7 +26,7 @@ struct LoadOptions {
   int threads = 0;             // 0: one per available core
   bool deterministic = false;  // refuse devices whose logits depend on the batch, the chunks or the threads
   bool exact_activations = false;  // inputs of products stay float32, with weights in blocks too
-  int max_states = 0;          // 0: as many as memory holds
+  int max_states = 0;              // 0: as many as memory holds
   Progress progress;
 };
 

@@ -77,8 +77,7 @@ class Generator {
 
   bool is_stop(std::int32_t token) const {
     const std::int32_t end = tokenizer_ ? tokenizer_->end_of_text() : kEndOfText;
-    return (token == end && !options_.ignore_eos) ||
-           std::ranges::count(options_.stop_tokens, token) > 0;
+    return (token == end && !options_.ignore_eos) || std::ranges::count(options_.stop_tokens, token) > 0;
   }
 
   // Appends a token that the state has not seen yet.

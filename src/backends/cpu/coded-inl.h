@@ -31,38 +31,39 @@ struct CodedBlock {
     for (int i = 0; i < vecs; ++i) v[i] = coded ? v[i] * inverse : set1(0.0f);
     scale = (coded ? most / 127.0f : 0.0f) + bad;
     sum = store_codes(v, codes);
+    scaled_sum = scale * static_cast<float>(sum);
   }
   char codes[block_inputs];
   float scale;
   int32_t sum;
+  float scaled_sum;
 };
+static_assert(sizeof(CodedBlock) == coded_block_bytes);
 
 // Up to dot_rows rows of inputs in 8 bits, or one of them, from some block on: where its codes of inputs 4 g
 // to 4 g + 3 stand, and its other numbers.
 struct CodedRow {
-  char* codes(int g) const { return at + g * together * 4; }
-  float& scale() const { return *reinterpret_cast<float*>(codes(block_inputs / 4)); }
-  int32_t& sum() const { return *reinterpret_cast<int32_t*>(codes(block_inputs / 4 + 1)); }
-  float& scaled_sum() const { return *reinterpret_cast<float*>(codes(block_inputs / 4 + 2)); }
+  const char* codes(int g) const { return at + g * together * 4; }
+  float scale() const { return *reinterpret_cast<const float*>(codes(block_inputs / 4)); }
+  const char* sum() const { return codes(block_inputs / 4 + 1); }  // an int32_t
+  float scaled_sum() const { return *reinterpret_cast<const float*>(codes(block_inputs / 4 + 2)); }
   CodedRow row(int r) const { return {at + r * 4, together}; }
   CodedRow block(int b) const { return {at + b * together * coded_block_bytes, together}; }
-  char* at;
+  const char* at;
   ptrdiff_t together;  // rows
 };
 // The rows of a product's inputs that stand side by side with row t, the first of them.
 inline CodedRow rows_from(const Product& p, int t) {
-  return {const_cast<char*>(p.codes) + t * p.ld_codes, p.rows - t < dot_rows ? p.rows - t : dot_rows};
+  return {p.codes + t * p.ld_codes, p.rows - t < dot_rows ? p.rows - t : dot_rows};
 }
 
 void encode(const float* x, ptrdiff_t ldx, int rows, int n, char* to) {
-  for (int b = 0; b < n / block_inputs; ++b) {
+  for (int b = 0; b < n / block_inputs; ++b, to += rows * coded_block_bytes) {
     for (int r = 0; r < rows; ++r) {
       const CodedBlock block(x + r * ldx + b * block_inputs);
-      const CodedRow row = CodedRow{to, rows}.block(b).row(r);
-      for (int g = 0; g < block_inputs / 4; ++g) __builtin_memcpy(row.codes(g), block.codes + 4 * g, 4);
-      row.scale() = block.scale;
-      row.sum() = block.sum;
-      row.scaled_sum() = block.scale * static_cast<float>(block.sum);
+      const char* const words = reinterpret_cast<const char*>(&block);
+      for (int i = 0; i < coded_block_bytes / 4; ++i)
+        __builtin_memcpy(to + (i * rows + r) * 4, words + i * 4, 4);
     }
   }
 }
@@ -77,7 +78,7 @@ struct Coded {
   // What the sum of a block begins with, from the sum of the inputs' codes: q4_0's codes stand for what is 8
   // below.
   static Ints start(const CodedRow& x) {
-    const Ints codes = repeated(reinterpret_cast<const char*>(&x.sum()));
+    const Ints codes = repeated(x.sum());
     return type == WeightType::q8_0 ? codes : type == WeightType::q4_0 ? minus_shifted(codes, 3) : Ints{};
   }
 };
@@ -114,7 +115,7 @@ struct CodedPanel : Coded<type> {
 template <int R, int V, int N, bool stream, class P>
 inline void dot_block(const char* x, const P* panels, int b, int v0, float* y, ptrdiff_t ldy) {
   constexpr ptrdiff_t ahead = 1088;
-  const CodedRow inputs{const_cast<char*>(x), R};
+  const CodedRow inputs{x, R};
   typename P::Block blocks[N];
 #pragma GCC unroll 4
   for (int n = 0; n < N; ++n) blocks[n] = panels[n].open(b);
